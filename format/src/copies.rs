@@ -1,0 +1,175 @@
+//! The rule for two copies: which one is believed, and what is wrong with the other.
+
+use crate::superblock::{Invalid, SuperBlock, Which};
+
+/// What reading one copy's place gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// The device failed to read it.
+    IoError,
+    /// There is none: no signature, or its place lies in a partition.
+    Missing,
+    /// A signature, but not a valid copy.
+    Corrupt(Invalid),
+    /// A valid copy that belongs to another partition table.
+    Foreign(SuperBlock),
+    /// A valid copy that belongs to this partition table.
+    Valid(SuperBlock),
+}
+
+/// What became of one copy, in the words of `show --json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Valid and current.
+    Valid,
+    /// Valid, but older than the other copy or of another partition table.
+    Stale,
+    /// A signature, but not a valid copy.
+    Corrupt,
+    /// There is none.
+    Missing,
+    /// The device failed to read it.
+    IoError,
+}
+
+impl Status {
+    /// The word that documents use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Stale => "stale",
+            Self::Corrupt => "corrupt",
+            Self::Missing => "missing",
+            Self::IoError => "io-error",
+        }
+    }
+}
+
+/// What two copies say together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Both are valid and say the same.
+    Agree(SuperBlock),
+    /// One is believed; the other is stale, corrupt, missing or unreadable, and can be healed from it.
+    One(Which, SuperBlock),
+    /// Both are valid, have the same sequence number and say different things: none is believed.
+    Conflict,
+    /// No copy is valid, and at least one was there or could not be read.
+    Lost,
+    /// The only valid copies belong to another partition table.
+    Foreign(SuperBlock),
+    /// There is no copy.
+    None,
+}
+
+/// Judges two readings.
+///
+/// 1. Both valid, same sequence, same content: both are believed.
+/// 2. Both valid, different sequence: the higher one is believed, the other is stale.
+/// 3. Both valid, same sequence, different content: an error, nobody can say which is right.
+/// 4. One valid: it is believed, whatever became of the other.
+/// 5. None valid, and one corrupt or unreadable: lost.
+/// 6. Otherwise, copies of another table, or none.
+pub fn judge(primary: Reading, backup: Reading) -> Verdict {
+    use Reading::{Corrupt, Foreign, IoError, Missing, Valid};
+    match (primary, backup) {
+        (Valid(one), Valid(other)) if one == other => Verdict::Agree(one),
+        (Valid(one), Valid(other)) if one.sequence > other.sequence => Verdict::One(Which::Primary, one),
+        (Valid(one), Valid(other)) if one.sequence < other.sequence => Verdict::One(Which::Backup, other),
+        (Valid(_), Valid(_)) => Verdict::Conflict,
+        (Valid(one), _) => Verdict::One(Which::Primary, one),
+        (_, Valid(other)) => Verdict::One(Which::Backup, other),
+        (Corrupt(_) | IoError, _) | (_, Corrupt(_) | IoError) => Verdict::Lost,
+        (Foreign(found), _) | (_, Foreign(found)) => Verdict::Foreign(found),
+        (Missing, Missing) => Verdict::None,
+    }
+}
+
+/// What became of the copy `which`, given the `verdict` on both.
+pub fn status(which: Which, reading: Reading, verdict: Verdict) -> Status {
+    match reading {
+        Reading::IoError => Status::IoError,
+        Reading::Missing => Status::Missing,
+        Reading::Corrupt(_) => Status::Corrupt,
+        Reading::Foreign(_) => Status::Stale,
+        Reading::Valid(_) => match verdict {
+            Verdict::One(believed, _) if believed != which => Status::Stale,
+            _ => Status::Valid,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::superblock::tests::sample;
+
+    #[test]
+    fn every_pair_of_readings_has_its_verdict() {
+        let old = sample();
+        let new = SuperBlock {
+            sequence: old.sequence + 1,
+            ..old
+        };
+        let other = SuperBlock {
+            device_size: crate::units::Bytes(old.device_size.0 * 2),
+            ..old
+        };
+        let corrupt = Reading::Corrupt(Invalid::NoSignature);
+        use Reading::{Foreign, IoError, Missing, Valid};
+        for (primary, backup, verdict, statuses) in [
+            (Valid(old), Valid(old), Verdict::Agree(old), ["valid", "valid"]),
+            (
+                Valid(new),
+                Valid(old),
+                Verdict::One(Which::Primary, new),
+                ["valid", "stale"],
+            ),
+            (
+                Valid(old),
+                Valid(new),
+                Verdict::One(Which::Backup, new),
+                ["stale", "valid"],
+            ),
+            (Valid(old), Valid(other), Verdict::Conflict, ["valid", "valid"]),
+            (
+                Valid(old),
+                Missing,
+                Verdict::One(Which::Primary, old),
+                ["valid", "missing"],
+            ),
+            (
+                corrupt,
+                Valid(old),
+                Verdict::One(Which::Backup, old),
+                ["corrupt", "valid"],
+            ),
+            (
+                IoError,
+                Valid(old),
+                Verdict::One(Which::Backup, old),
+                ["io-error", "valid"],
+            ),
+            (
+                Foreign(new),
+                Valid(old),
+                Verdict::One(Which::Backup, old),
+                ["stale", "valid"],
+            ),
+            (Foreign(old), corrupt, Verdict::Lost, ["stale", "corrupt"]),
+            (Foreign(old), Missing, Verdict::Foreign(old), ["stale", "missing"]),
+            (Missing, Foreign(old), Verdict::Foreign(old), ["missing", "stale"]),
+            (corrupt, Missing, Verdict::Lost, ["corrupt", "missing"]),
+            (Missing, IoError, Verdict::Lost, ["missing", "io-error"]),
+            (IoError, IoError, Verdict::Lost, ["io-error", "io-error"]),
+            (Missing, Missing, Verdict::None, ["missing", "missing"]),
+        ] {
+            assert_eq!(judge(primary, backup), verdict, "{primary:?} {backup:?}");
+            let found = [
+                status(Which::Primary, primary, verdict).as_str(),
+                status(Which::Backup, backup, verdict).as_str(),
+            ];
+            assert_eq!(found, statuses, "{primary:?} {backup:?}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+use super::*;
+use proptest::prelude::*;
+use std::vec::Vec;
+
+const MIB: u64 = 1 << 20;
+
+pub(crate) fn sample() -> SuperBlock {
+    SuperBlock {
+        sequence: 7,
+        uuid: Uuid::from_u128(0x11111111_2222_4333_8444_555555555555),
+        disk_guid: Uuid::from_u128(0xaaaaaaaa_bbbb_4ccc_8ddd_eeeeeeeeeeee),
+        device_size: Bytes(512 * MIB),
+        reserved: DeviceRange::new(DeviceOffset(2 * MIB), Bytes(6 * MIB)).unwrap(),
+        planned: Planned {
+            entries: EntrySizes::XEN_X86_64,
+            namespace_size: Bytes(512 * MIB),
+            device_in_namespace: Bytes(0),
+        },
+        address_hint: Some(PhysAddr(0x1_0000_0000)),
+        created: UnixTime(1_700_000_000),
+        updated: UnixTime(1_700_000_001),
+        creator: Creator::new("xen-pmem-provision 0.1.0").unwrap(),
+        features: Features::default(),
+    }
+}
+
+/// A sample changed by hand, its checksum made right again.
+fn forged(which: Which, change: impl FnOnce(&mut Page)) -> [u8; COPY_SIZE] {
+    let mut page: Page = zerocopy::transmute!(sample().encode(which));
+    change(&mut page);
+    page.checksum = U32::new(checksum(&page));
+    zerocopy::transmute!(page)
+}
+
+#[test]
+fn every_single_bit_flip_is_detected() {
+    for which in Which::BOTH {
+        let good = sample().encode(which);
+        assert_eq!(SuperBlock::decode(&good, which.offset()), Ok((which, sample())));
+        for bit in 0..COPY_SIZE * 8 {
+            let mut bad = good;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                SuperBlock::decode(&bad, which.offset()).is_err(),
+                "{which} copy, bit {bit}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_copy_read_from_elsewhere_is_invalid() {
+    let bytes = sample().encode(Which::Primary);
+    let elsewhere = Which::Backup.offset();
+    let expected = Invalid::Place {
+        says: Which::Primary.offset(),
+        found: elsewhere,
+    };
+    assert_eq!(SuperBlock::decode(&bytes, elsewhere), Err(expected));
+}
+
+#[test]
+fn forged_fields_with_a_right_checksum_are_refused() {
+    let reserved_outside = |base, size| Invalid::ReservedOutside {
+        base: DeviceOffset(base),
+        size: Bytes(size),
+        device_size: Bytes(512 * MIB),
+    };
+    type Forgery = fn(&mut Page);
+    let table: &[(Forgery, Invalid)] = &[
+        (|p| p.version_major = 2.into(), Invalid::Version { major: 2, minor: 0 }),
+        (|p| p.version_major = 0.into(), Invalid::Version { major: 0, minor: 0 }),
+        (|p| p.features_incompatible = 0x10.into(), Invalid::Features(0x10)),
+        (|p| p.header_size = 207.into(), Invalid::HeaderSize(207)),
+        (|p| p.header_size = 4097.into(), Invalid::HeaderSize(4097)),
+        (|p| p.copy = 1.into(), Invalid::CopyNumber(1)),
+        (|p| p.sequence = 0.into(), Invalid::Zero("the sequence number")),
+        (|p| p.uuid = [0; 16], Invalid::Zero("the reservation's UUID")),
+        (|p| p.disk_guid = [0; 16], Invalid::Zero("the disk GUID")),
+        (
+            |p| p.reserved_size = 0.into(),
+            Invalid::Zero("the size of the reserved area"),
+        ),
+        (
+            |p| p.reserved_base = 0.into(),
+            Invalid::Zero("the base of the reserved area"),
+        ),
+        (
+            |p| p.namespace_size = 0.into(),
+            Invalid::Zero("the size of the namespace"),
+        ),
+        (|p| p.page_size = 0.into(), Invalid::Zero("the page size")),
+        (
+            |p| p.frame_table_entry = 0.into(),
+            Invalid::Zero("the size of a frame table entry"),
+        ),
+        (|p| p.m2p_entry = 0.into(), Invalid::Zero("the size of an M2P entry")),
+        (
+            |p| p.reserved_base = (510 * MIB).into(),
+            reserved_outside(510 * MIB, 6 * MIB),
+        ),
+        (
+            |p| p.reserved_base = (u64::MAX - 0xfff).into(),
+            reserved_outside(u64::MAX - 0xfff, 6 * MIB),
+        ),
+        (
+            |p| p.reserved_size = u64::MAX.into(),
+            reserved_outside(2 * MIB, u64::MAX),
+        ),
+        (
+            |p| p.reserved_size = (5 * MIB).into(),
+            Invalid::ReservedMisaligned {
+                base: DeviceOffset(2 * MIB),
+                size: Bytes(5 * MIB),
+            },
+        ),
+        (
+            |p| p.reserved_base = (2 * MIB + 512).into(),
+            Invalid::ReservedMisaligned {
+                base: DeviceOffset(2 * MIB + 512),
+                size: Bytes(6 * MIB),
+            },
+        ),
+        (
+            |p| p.reserved_base = MIB.into(),
+            Invalid::ReservedCoversCopy(DeviceRange::new(DeviceOffset(MIB), Bytes(6 * MIB)).unwrap()),
+        ),
+        (|p| p.creator = [0xff; CREATOR_SIZE], Invalid::Creator),
+        (|p| p.creator[30] = b'x', Invalid::Creator),
+    ];
+    for (change, expected) in table {
+        let bytes = forged(Which::Primary, change);
+        assert_eq!(SuperBlock::decode(&bytes, Which::Primary.offset()), Err(*expected));
+    }
+}
+
+#[test]
+fn additions_of_a_minor_version_are_ignored() {
+    let bytes = forged(Which::Primary, |p| {
+        p.version_minor = 9.into();
+        p.header_size = 1024.into();
+        p.zero[0] = 1;
+        p.features_compatible = 1.into();
+        p.features_read_only = 2.into();
+    });
+    let (_, read) = SuperBlock::decode(&bytes, Which::Primary.offset()).unwrap();
+    assert_eq!(read.reserved, sample().reserved);
+    assert_eq!(read.unknown_read_only_features(), 2);
+}
+
+#[test]
+fn a_creator_is_short_text() {
+    assert_eq!(Creator::new("ndctl-like 1.0").unwrap().as_str(), "ndctl-like 1.0");
+    assert!(Creator::new(&"x".repeat(CREATOR_SIZE)).is_some());
+    assert_eq!(Creator::new(&"x".repeat(CREATOR_SIZE + 1)), None);
+    assert_eq!(Creator::new("esc\u{1b}[0m"), None);
+}
+
+prop_compose! {
+    fn any_superblock()(
+        sequence in 1..u64::MAX,
+        ids in (1..u128::MAX, 1..u128::MAX),
+        base in 1u64..1 << 30,
+        chunks in 1u64..1 << 20,
+        spare in 0..1u64 << 40,
+        namespace in 1..u64::MAX,
+        start: u64,
+        hint in proptest::option::of(1..u64::MAX),
+        times: (u64, u64),
+        creator in "[ -~é]{0,16}",
+        features: (u64, u64),
+        sizes in (1..u32::MAX, 1..u32::MAX, 1..u32::MAX, 0..u32::MAX),
+    ) -> SuperBlock {
+        let reserved = DeviceRange::new(DeviceOffset(2 * MIB + base * 4096), Bytes(chunks * 2 * MIB)).unwrap();
+        SuperBlock {
+            sequence,
+            uuid: Uuid::from_u128(ids.0),
+            disk_guid: Uuid::from_u128(ids.1),
+            device_size: Bytes(reserved.end().0 + spare),
+            reserved,
+            planned: Planned {
+                entries: EntrySizes {
+                    page: Bytes(sizes.0.into()),
+                    frame_table: Bytes(sizes.1.into()),
+                    m2p: Bytes(sizes.2.into()),
+                    compat_m2p: Bytes(sizes.3.into()),
+                },
+                namespace_size: Bytes(namespace),
+                device_in_namespace: Bytes(start),
+            },
+            address_hint: hint.map(PhysAddr),
+            created: UnixTime(times.0),
+            updated: UnixTime(times.1),
+            creator: Creator::new(&creator).unwrap(),
+            features: Features { compatible: features.0, read_only: features.1, incompatible: 0 },
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(content in any_superblock(), backup: bool) {
+        let which = if backup { Which::Backup } else { Which::Primary };
+        prop_assert_eq!(SuperBlock::decode(&content.encode(which), which.offset()), Ok((which, content)));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), COPY_SIZE), backup: bool, offset: u64) {
+        let mut page: Page = zerocopy::transmute!(<[u8; COPY_SIZE]>::try_from(bytes).unwrap());
+        let _ = SuperBlock::decode(&zerocopy::transmute!(page), DeviceOffset(offset));
+        // Past the signature, the checksum and the header, so that the content's checks are reached.
+        page.signature = if backup { Which::Backup.signature() } else { Which::Primary.signature() };
+        page.version_major = 1.into();
+        page.header_size = HEADER_SIZE.into();
+        page.copy = u32::from(backup).into();
+        page.features_incompatible = 0.into();
+        page.own_offset = offset.into();
+        page.checksum = U32::new(checksum(&page));
+        if let Ok((_, content)) = SuperBlock::decode(&zerocopy::transmute!(page), DeviceOffset(offset)) {
+            prop_assert!(content.reserved.end().0 <= content.device_size.0);
+        }
+    }
+
+    #[test]
+    fn a_torn_copy_is_never_taken_for_either_version(mask: Vec<bool>, more in 1..u64::MAX / 2) {
+        let old = sample();
+        let new = SuperBlock { sequence: old.sequence + more, device_size: Bytes(old.device_size.0 + more), ..old };
+        let (from, to) = (old.encode(Which::Primary), new.encode(Which::Primary));
+        let mut torn = from;
+        for (index, word) in torn.chunks_exact_mut(8).enumerate() {
+            if mask.get(index).copied().unwrap_or(false) {
+                word.copy_from_slice(&to[index * 8..index * 8 + 8]);
+            }
+        }
+        if let Ok((_, read)) = SuperBlock::decode(&torn, Which::Primary.offset()) {
+            prop_assert!(read == old || read == new);
+        }
+    }
+}

@@ -41,4 +41,8 @@ pub mod superblock;
 pub mod units;
 
 #[cfg(feature = "std")]
+pub mod inspect;
+#[cfg(feature = "std")]
 pub mod read;
+#[cfg(feature = "std")]
+pub mod table;

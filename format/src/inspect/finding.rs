@@ -1,0 +1,231 @@
+//! What an inspection can find, in words for people.
+
+use super::{CopyReport, copy_ranges};
+use crate::copies::{Reading, Status, Verdict};
+use crate::superblock::{SuperBlock, Which};
+use crate::table::{self, Place, Table};
+use crate::units::{Bytes, DeviceOffset, DeviceRange, Lba};
+use uuid::Uuid;
+
+/// One thing that is not as it should be, or the reason why there is no reservation.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Finding {
+    /// Neither place holds a valid table.
+    #[error("there is no GUID partition table (primary: {primary}; backup: {backup})")]
+    NoTable {
+        /// What is wrong with the primary one.
+        primary: String,
+        /// What is wrong with the backup.
+        backup: String,
+    },
+    /// One of the tables is not valid.
+    #[error("the {place} GPT is not valid ({reason}): the other one is in use")]
+    Table {
+        /// Which one.
+        place: Place,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The tables differ.
+    #[error("the primary and the backup GPT differ: the primary one is in use")]
+    TablesDiffer,
+    /// The backup table is not at the end.
+    #[error("the backup GPT is at {at}, not in the device's last block, {last}")]
+    BackupTableNotAtEnd {
+        /// Where it is.
+        at: Lba,
+        /// Where it belongs.
+        last: Lba,
+    },
+    /// One copy of the super block is not what it should be.
+    #[error("the {which} super block at offset {offset} is {}{detail}", .status.as_str())]
+    Copy {
+        /// Which one.
+        which: Which,
+        /// Where it was looked for.
+        offset: DeviceOffset,
+        /// What it is.
+        status: Status,
+        /// Why, with a leading separator; may be empty.
+        detail: String,
+    },
+    /// A copy stands away from its fixed place.
+    #[error("the {which} super block was found at offset {offset}, not at its fixed place")]
+    CopyElsewhere {
+        /// Which one.
+        which: Which,
+        /// Where it was found.
+        offset: DeviceOffset,
+    },
+    /// Two valid copies contradict each other.
+    #[error("both super blocks are valid and have the same sequence number, but differ: neither is believed")]
+    Conflict,
+    /// Copies that belong to another partition table.
+    #[error(
+        "the super block of reservation {uuid} belongs to the partition table {disk_guid}, which is not on this device any more"
+    )]
+    Foreign {
+        /// The reservation.
+        uuid: Uuid,
+        /// The table that it names.
+        disk_guid: Uuid,
+    },
+    /// There is a table and no super block.
+    #[error("there is no super block between the partition table and the first partition")]
+    NoSuperBlock,
+    /// Written for a device of another size.
+    #[error("the super block was written for a device of {says}, this one has {is}")]
+    DeviceSize {
+        /// What the super block says.
+        says: Bytes,
+        /// What the device has.
+        is: Bytes,
+    },
+    /// The reserved area is not in the gap between the table and the first partition.
+    #[error("the reserved area {reserved} does not lie between the partition table and the first partition, in {gap}")]
+    ReservedOutsideGap {
+        /// The reserved area.
+        reserved: DeviceRange,
+        /// The gap.
+        gap: DeviceRange,
+    },
+    /// The reserved area covers a copy of the super block.
+    #[error("the reserved area {reserved} covers a copy of the super block")]
+    ReservedCoversCopy {
+        /// The reserved area.
+        reserved: DeviceRange,
+    },
+    /// Nothing keeps other tools from placing a partition on the reserved area.
+    #[error(
+        "the partition table's first usable block at {first_usable} does not lie past the reserved area's end at {reserved_end}: another tool could place a partition there"
+    )]
+    Unprotected {
+        /// The first usable block's offset.
+        first_usable: DeviceOffset,
+        /// Where the reserved area ends.
+        reserved_end: DeviceOffset,
+    },
+}
+
+pub(super) fn of_tables(
+    findings: &mut Vec<Finding>,
+    primary: &Result<Table, table::Invalid>,
+    backup: &Result<Table, table::Invalid>,
+    last: Option<Lba>,
+) {
+    match (primary, backup) {
+        (Ok(primary), Ok(backup)) => {
+            if !primary.agrees_with(backup) {
+                findings.push(Finding::TablesDiffer);
+            }
+        }
+        (Ok(_), Err(reason)) => findings.push(Finding::Table {
+            place: Place::Backup,
+            reason: reason.to_string(),
+        }),
+        (Err(reason), Ok(_)) => findings.push(Finding::Table {
+            place: Place::Primary,
+            reason: reason.to_string(),
+        }),
+        (Err(primary), Err(backup)) => {
+            findings.push(Finding::NoTable {
+                primary: primary.to_string(),
+                backup: backup.to_string(),
+            });
+        }
+    }
+    if let (Ok(primary), Some(last)) = (primary, last)
+        && primary.other_header() != last
+    {
+        findings.push(Finding::BackupTableNotAtEnd {
+            at: primary.other_header(),
+            last,
+        });
+    }
+}
+
+pub(super) fn of_copies(findings: &mut Vec<Finding>, copies: &[CopyReport; 2], verdict: Verdict, table_there: bool) {
+    match verdict {
+        Verdict::None => {
+            if table_there {
+                findings.push(Finding::NoSuperBlock);
+            }
+            return;
+        }
+        Verdict::Foreign(superblock) => {
+            findings.push(Finding::Foreign {
+                uuid: superblock.uuid,
+                disk_guid: superblock.disk_guid,
+            });
+            return;
+        }
+        Verdict::Conflict => {
+            findings.push(Finding::Conflict);
+            return;
+        }
+        Verdict::Agree(_) | Verdict::One(..) | Verdict::Lost => {}
+    }
+    for copy in copies {
+        let CopyReport {
+            which, offset, status, ..
+        } = *copy;
+        if status != Status::Valid {
+            findings.push(Finding::Copy {
+                which,
+                offset,
+                status,
+                detail: detail(copy),
+            });
+        } else if offset != which.offset() {
+            findings.push(Finding::CopyElsewhere { which, offset });
+        }
+    }
+}
+
+fn detail(copy: &CopyReport) -> String {
+    match (&copy.reading, &copy.error) {
+        (_, Some(error)) => format!(": {error}"),
+        (Reading::Corrupt(invalid), None) => format!(": {invalid}"),
+        (Reading::Foreign(superblock), None) => format!(": it belongs to partition table {}", superblock.disk_guid),
+        (Reading::Valid(superblock), None) => format!(": its sequence number is only {}", superblock.sequence),
+        (Reading::Missing | Reading::IoError, None) => String::new(),
+    }
+}
+
+/// What makes a valid super block one that must not be believed on this device.
+pub(super) fn of_reservation(
+    superblock: &SuperBlock,
+    table: &Table,
+    copies: &[CopyReport; 2],
+    device_size: Bytes,
+) -> Vec<Finding> {
+    let mut flaws = Vec::new();
+    let reserved = superblock.reserved;
+    if superblock.device_size != device_size {
+        flaws.push(Finding::DeviceSize {
+            says: superblock.device_size,
+            is: device_size,
+        });
+    }
+    let gap = table.gap();
+    if !gap.contains(reserved) {
+        flaws.push(Finding::ReservedOutsideGap { reserved, gap });
+    }
+    if copy_ranges(copies).any(|copy| copy.overlaps(reserved)) {
+        flaws.push(Finding::ReservedCoversCopy { reserved });
+    }
+    flaws
+}
+
+/// What is missing of the protection of a reservation that is to be believed.
+pub(super) fn of_protection(findings: &mut Vec<Finding>, superblock: &SuperBlock, table: &Table) {
+    let first_usable = table.usable().base();
+    let reserved_end = superblock.reserved.end();
+    if first_usable < reserved_end {
+        findings.push(Finding::Unprotected {
+            first_usable,
+            reserved_end,
+        });
+    }
+}

@@ -1,0 +1,339 @@
+//! The GUID partition table (GPT), read from bounded bytes.
+//!
+//! gptman does the decoding; what it takes on trust once a checksum holds (the number of entries, where they are) is bounded
+//! here first. Source: UEFI Specification 2.10, chapter 5.3.
+
+use crate::read::ReadAt;
+use crate::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize};
+use gptman::{GPTHeader, GPTPartitionEntry};
+use std::io::{self, Cursor};
+use uuid::Uuid;
+
+/// The first bytes of a GPT header.
+pub const SIGNATURE: &[u8; 8] = b"EFI PART";
+/// The bytes of one entry; other sizes are allowed by the specification and made by no common tool.
+pub const ENTRY_SIZE: u32 = 128;
+/// The most entries that are read: eight times what tools make by default.
+pub const MAX_ENTRIES: u32 = 1024;
+/// The entries that a new table has.
+pub const DEFAULT_ENTRIES: u32 = 128;
+
+/// gptman reads an entry into a buffer of its own, larger structure: what must follow the last one.
+const ENTRY_SLACK: usize = 256;
+
+/// One of the two places where a table is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// At the start of the device.
+    Primary,
+    /// At its end.
+    Backup,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Backup => "backup",
+        })
+    }
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its number, from 1: N of /dev/pmem0pN.
+    pub number: u32,
+    /// Its bytes on the device.
+    pub range: DeviceRange,
+    /// What it is for.
+    pub type_guid: Uuid,
+    /// Its own GUID.
+    pub guid: Uuid,
+    /// Its name.
+    pub name: String,
+}
+
+/// A valid partition table, as one of its two places holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    place: Place,
+    lba_size: LbaSize,
+    header: GPTHeader,
+    entries: Vec<GPTPartitionEntry>,
+    partitions: Vec<Partition>,
+    usable: DeviceRange,
+}
+
+/// Why there is no valid table in a place.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// No signature.
+    #[error("no GPT signature")]
+    NoSignature,
+    /// The device failed to read it.
+    #[error("cannot be read: {0}")]
+    Io(io::Error),
+    /// gptman found it wrong.
+    #[error("{0}")]
+    Damaged(gptman::Error),
+    /// Entries of a size, or in a number, that nobody makes.
+    #[error("{count} entries of {size} bytes are not supported (1 to {MAX_ENTRIES} entries of {ENTRY_SIZE} bytes are)")]
+    Entries {
+        /// The number of entries.
+        count: u32,
+        /// The bytes of each.
+        size: u32,
+    },
+    /// The header says that it belongs to another block.
+    #[error("header at {found} says that it stands at {says}")]
+    Misplaced {
+        /// Where it was found.
+        found: Lba,
+        /// Where it says it is.
+        says: Lba,
+    },
+    /// The entries or the usable blocks do not lie where they can.
+    #[error("its entries at {entries} and its usable blocks {first} to {last} do not fit the device")]
+    Geometry {
+        /// The entries' first block.
+        entries: Lba,
+        /// The first usable block.
+        first: Lba,
+        /// The last usable block.
+        last: Lba,
+    },
+    /// A partition outside the device or the usable blocks, or backwards.
+    #[error("partition {0} does not lie within the usable blocks")]
+    PartitionOutside(u32),
+    /// Two partitions share bytes.
+    #[error("partitions {0} and {1} overlap")]
+    PartitionsOverlap(u32, u32),
+}
+
+impl Invalid {
+    /// Whether something of a table is there, as opposed to nothing.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::NoSignature)
+    }
+}
+
+impl Table {
+    /// Reads and checks the table whose header stands at `header_at`.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there is no valid table there.
+    pub fn read<D: ReadAt + ?Sized>(
+        device: &D,
+        device_size: Bytes,
+        lba_size: LbaSize,
+        place: Place,
+        header_at: Lba,
+    ) -> Result<Self, Invalid> {
+        let geometry = |header: &GPTHeader| Invalid::Geometry {
+            entries: Lba(header.partition_entry_lba),
+            first: Lba(header.first_usable_lba),
+            last: Lba(header.last_usable_lba),
+        };
+        let header_offset = lba_size.offset_of(header_at).ok_or(Invalid::NoSignature)?;
+        let mut block = vec![0; usize::try_from(lba_size.bytes().0).unwrap_or(512)];
+        device.read_exact_at(header_offset, &mut block).map_err(Invalid::Io)?;
+        if !block.starts_with(SIGNATURE) {
+            return Err(Invalid::NoSignature);
+        }
+        let header = GPTHeader::read_from(&mut Cursor::new(&block)).map_err(Invalid::Damaged)?;
+        if header.primary_lba != header_at.0 {
+            return Err(Invalid::Misplaced {
+                found: header_at,
+                says: Lba(header.primary_lba),
+            });
+        }
+        let count = header.number_of_partition_entries;
+        let size = header.size_of_partition_entry;
+        if size != ENTRY_SIZE || count == 0 || count > MAX_ENTRIES {
+            return Err(Invalid::Entries { count, size });
+        }
+        let ranges = Ranges::of(&header, lba_size, device_size, place).ok_or_else(|| geometry(&header))?;
+        let mut bytes = vec![0; usize::try_from(ranges.entries.size().0).unwrap_or(0)];
+        device
+            .read_exact_at(ranges.entries.base(), &mut bytes)
+            .map_err(Invalid::Io)?;
+        bytes.resize(bytes.len().saturating_add(ENTRY_SLACK), 0);
+        // The entries stand at the start of what was read.
+        let relative = GPTHeader {
+            partition_entry_lba: 0,
+            ..header.clone()
+        };
+        let entries = relative
+            .read_partitions(&mut Cursor::new(&bytes), lba_size.bytes().0)
+            .map_err(Invalid::Damaged)?;
+        let partitions = partitions(&entries, lba_size, ranges.usable)?;
+        Ok(Self {
+            place,
+            lba_size,
+            header,
+            entries,
+            partitions,
+            usable: ranges.usable,
+        })
+    }
+
+    /// Where this table was read from.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The block size that it was read with.
+    pub fn lba_size(&self) -> LbaSize {
+        self.lba_size
+    }
+
+    /// The header, as it stands there.
+    pub fn header(&self) -> &GPTHeader {
+        &self.header
+    }
+
+    /// All entries, the unused ones too.
+    pub fn entries(&self) -> &[GPTPartitionEntry] {
+        &self.entries
+    }
+
+    /// The partitions, in the order of their start.
+    pub fn partitions(&self) -> &[Partition] {
+        &self.partitions
+    }
+
+    /// The GUID of the disk: what a super block names its table by.
+    pub fn disk_guid(&self) -> Uuid {
+        Uuid::from_bytes_le(self.header.disk_guid)
+    }
+
+    /// From the first usable block to the end of the last one.
+    pub fn usable(&self) -> DeviceRange {
+        self.usable
+    }
+
+    /// Whether both say the same of the disk: what is left to differ is where each stands.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.header.disk_guid == other.header.disk_guid && self.usable == other.usable && self.entries == other.entries
+    }
+
+    /// The block where this header says that the other one stands.
+    pub fn other_header(&self) -> Lba {
+        Lba(self.header.backup_lba)
+    }
+
+    /// The bytes that the protective MBR and the primary header and entries take at the start of the device.
+    pub fn head(&self) -> DeviceRange {
+        head(self.lba_size, self.header.number_of_partition_entries)
+    }
+
+    /// The bytes between the primary table and the first partition, or the first usable block if there is no partition or
+    /// it is later: where a super block and a reserved area may lie.
+    pub fn gap(&self) -> DeviceRange {
+        let start = self.head().end();
+        let end = self
+            .partitions
+            .first()
+            .map_or(self.usable.base(), |first| first.range.base());
+        DeviceRange::between(start, end.max(start)).unwrap_or(DeviceRange::clamped(start, Bytes(0)))
+    }
+}
+
+/// The bytes that the protective MBR and a primary table of `entries` entries take at the start of a device.
+pub fn head(lba_size: LbaSize, entries: u32) -> DeviceRange {
+    let blocks = entry_blocks(lba_size, entries).saturating_add(2);
+    let size = lba_size.bytes().checked_mul(blocks).unwrap_or(Bytes(0));
+    DeviceRange::clamped(DeviceOffset(0), size)
+}
+
+/// The whole blocks that `entries` entries take.
+pub fn entry_blocks(lba_size: LbaSize, entries: u32) -> u64 {
+    u64::from(entries)
+        .saturating_mul(u64::from(ENTRY_SIZE))
+        .div_ceil(lba_size.bytes().0.max(1))
+}
+
+/// The last block of a device: where the backup header belongs. `None` if the device has no block.
+pub fn last_lba(lba_size: LbaSize, device_size: Bytes) -> Option<Lba> {
+    lba_size.blocks_in(device_size).checked_sub(1).map(Lba)
+}
+
+struct Ranges {
+    entries: DeviceRange,
+    usable: DeviceRange,
+}
+
+impl Ranges {
+    /// The header's ranges, if they lie where the specification has them: the entries before the usable blocks (primary) or
+    /// after them (backup), all within the device.
+    fn of(header: &GPTHeader, lba_size: LbaSize, device_size: Bytes, place: Place) -> Option<Self> {
+        let device = DeviceRange::clamped(DeviceOffset(0), device_size);
+        let count = header.number_of_partition_entries;
+        let entries_size = lba_size.bytes().checked_mul(entry_blocks(lba_size, count))?;
+        let entries = DeviceRange::new(lba_size.offset_of(Lba(header.partition_entry_lba))?, entries_size)?;
+        let first = lba_size.offset_of(Lba(header.first_usable_lba))?;
+        let end = lba_size.offset_of(Lba(header.last_usable_lba.checked_add(1)?))?;
+        let usable = DeviceRange::between(first, end)?;
+        let fits = device.contains(entries)
+            && device.contains(usable)
+            && usable.base() >= head(lba_size, count).end()
+            && match place {
+                Place::Primary => header.partition_entry_lba >= 2 && entries.end() <= usable.base(),
+                Place::Backup => entries.base() >= usable.end(),
+            };
+        fits.then_some(Self { entries, usable })
+    }
+}
+
+fn partitions(
+    entries: &[GPTPartitionEntry],
+    lba_size: LbaSize,
+    usable: DeviceRange,
+) -> Result<Vec<Partition>, Invalid> {
+    let mut partitions = Vec::new();
+    for (number, entry) in (1u32..).zip(entries).filter(|(_, entry)| entry.is_used()) {
+        let range = partition_range(entry, lba_size)
+            .filter(|range| usable.contains(*range))
+            .ok_or(Invalid::PartitionOutside(number))?;
+        partitions.push(Partition {
+            number,
+            range,
+            type_guid: Uuid::from_bytes_le(entry.partition_type_guid),
+            guid: Uuid::from_bytes_le(entry.unique_partition_guid),
+            name: entry.partition_name.as_str().to_owned(),
+        });
+    }
+    partitions.sort_by_key(|partition| partition.range.base());
+    for (before, after) in partitions.iter().zip(partitions.iter().skip(1)) {
+        if before.range.overlaps(after.range) {
+            return Err(Invalid::PartitionsOverlap(before.number, after.number));
+        }
+    }
+    Ok(partitions)
+}
+
+fn partition_range(entry: &GPTPartitionEntry, lba_size: LbaSize) -> Option<DeviceRange> {
+    let start = lba_size.offset_of(Lba(entry.starting_lba))?;
+    let end = lba_size.offset_of(Lba(entry.ending_lba.checked_add(1)?))?;
+    DeviceRange::between(start, end).filter(|range| !range.is_empty())
+}
+
+/// The block size that the table on a device was made with, found by looking for its header; `None` if there is none.
+pub fn detect_lba_size<D: ReadAt + ?Sized>(device: &D, device_size: Bytes) -> Option<LbaSize> {
+    let header_starts = |lba_size: LbaSize, lba: Lba| {
+        let mut signature = [0; SIGNATURE.len()];
+        lba_size
+            .offset_of(lba)
+            .is_some_and(|offset| device.read_exact_at(offset, &mut signature).is_ok() && signature == *SIGNATURE)
+    };
+    let sizes = [LbaSize::B512, LbaSize::B4096];
+    let primary = sizes.into_iter().find(|size| header_starts(*size, Lba(1)));
+    primary.or_else(|| {
+        sizes
+            .into_iter()
+            .find(|size| last_lba(*size, device_size).is_some_and(|last| header_starts(*size, last)))
+    })
+}

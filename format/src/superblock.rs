@@ -316,8 +316,14 @@ fn entry(field: U32) -> Bytes {
 }
 
 impl SuperBlock {
-    /// The bytes of copy `which`, for its place on the device.
+    /// The bytes of copy `which`, for its fixed place on the device.
     pub fn encode(&self, which: Which) -> [u8; COPY_SIZE] {
+        self.encode_at(which, which.offset())
+    }
+
+    /// The bytes of copy `which`, for a place of the writer's choice: a 4 KiB-aligned offset in the gap between the partition
+    /// table and the first partition.
+    pub fn encode_at(&self, which: Which, offset: DeviceOffset) -> [u8; COPY_SIZE] {
         let mut page = Page {
             signature: which.signature(),
             version_major: U16::new(VERSION_MAJOR),
@@ -329,7 +335,7 @@ impl SuperBlock {
             features_read_only: U64::new(self.features.read_only),
             features_incompatible: U64::new(self.features.incompatible),
             sequence: U64::new(self.sequence),
-            own_offset: U64::new(which.offset().0),
+            own_offset: U64::new(offset.0),
             uuid: self.uuid.into_bytes(),
             disk_guid: self.disk_guid.to_bytes_le(),
             device_size: U64::new(self.device_size.0),

@@ -1,0 +1,161 @@
+//! The test vectors of the specification: what they hold is what this crate writes, and what they expect is what it says.
+//!
+//! `XEN_PMEM_WRITE_VECTORS=1 cargo test -p xen-pmem-format --test vectors` writes them anew.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use uuid::Uuid;
+use xen_pmem_format::sizing::EntrySizes;
+use xen_pmem_format::superblock::{COPY_SIZE, Creator, Features, Planned, SuperBlock, UnixTime, Which};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, PhysAddr};
+
+type Page = [u8; COPY_SIZE];
+
+fn content() -> SuperBlock {
+    SuperBlock {
+        sequence: 3,
+        uuid: Uuid::from_u128(0x00112233_4455_4677_8899_aabbccddeeff),
+        disk_guid: Uuid::from_u128(0x01234567_89ab_4def_8123_456789abcdef),
+        device_size: Bytes(510 << 20),
+        reserved: DeviceRange::new(DeviceOffset(2 << 20), Bytes(6 << 20)).unwrap(),
+        planned: Planned {
+            entries: EntrySizes::XEN_X86_64,
+            namespace_size: Bytes(512 << 20),
+            device_in_namespace: Bytes(2 << 20),
+        },
+        address_hint: Some(PhysAddr(0x1_0020_0000)),
+        created: UnixTime(1_767_225_600),
+        updated: UnixTime(1_767_225_660),
+        creator: Creator::new("xen-pmem test vector").unwrap(),
+        features: Features::default(),
+    }
+}
+
+/// The page with `bytes` put at `offset` and its checksum made right again.
+fn changed(which: Which, offset: usize, bytes: &[u8]) -> Page {
+    let mut page = content().encode(which);
+    page[offset..offset + bytes.len()].copy_from_slice(bytes);
+    page[16..20].fill(0);
+    let checksum = crc32c::crc32c(&page);
+    page[16..20].copy_from_slice(&checksum.to_le_bytes());
+    page
+}
+
+/// Name, page, where it was found, what a reader says.
+fn vectors() -> Vec<(&'static str, Page, DeviceOffset, &'static str)> {
+    use Which::{Backup, Primary};
+    let at = |which: Which| which.offset();
+    let flipped = {
+        let mut page = content().encode(Primary);
+        page[4000] ^= 1;
+        page
+    };
+    vec![
+        ("primary", content().encode(Primary), at(Primary), "valid"),
+        ("backup", content().encode(Backup), at(Backup), "valid"),
+        (
+            "minor-version",
+            changed(Primary, 10, &[7, 0, 0, 1, 0, 0]),
+            at(Primary),
+            "valid",
+        ),
+        ("blank", [0; COPY_SIZE], at(Primary), "missing"),
+        ("bit-flip", flipped, at(Primary), "corrupt"),
+        ("elsewhere", content().encode(Primary), at(Backup), "corrupt"),
+        ("copy-number", changed(Primary, 20, &[1]), at(Primary), "corrupt"),
+        ("major-version", changed(Primary, 8, &[2]), at(Primary), "corrupt"),
+        (
+            "incompatible-feature",
+            changed(Primary, 40, &[1]),
+            at(Primary),
+            "corrupt",
+        ),
+        ("header-too-small", changed(Primary, 12, &[207]), at(Primary), "corrupt"),
+        ("sequence-zero", changed(Primary, 48, &[0; 8]), at(Primary), "corrupt"),
+        ("uuid-nil", changed(Primary, 64, &[0; 16]), at(Primary), "corrupt"),
+        ("reserved-zero", changed(Primary, 112, &[0; 8]), at(Primary), "corrupt"),
+        (
+            "reserved-overflows",
+            changed(Primary, 104, &[0, 0xf0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+            at(Primary),
+            "corrupt",
+        ),
+        (
+            "reserved-outside",
+            changed(Primary, 104, &0x1fe0_0000u64.to_le_bytes()),
+            at(Primary),
+            "corrupt",
+        ),
+        (
+            "reserved-misaligned",
+            changed(Primary, 112, &0x60_0001u64.to_le_bytes()),
+            at(Primary),
+            "corrupt",
+        ),
+        (
+            "reserved-covers-copy",
+            changed(Primary, 104, &0x10_0000u64.to_le_bytes()),
+            at(Primary),
+            "corrupt",
+        ),
+        (
+            "creator-control",
+            changed(Primary, 176, &[0x1b]),
+            at(Primary),
+            "corrupt",
+        ),
+    ]
+}
+
+/// The rows of 32 bytes that are not all zero, after where the page was found and what is expected.
+fn to_hex(page: &Page, found: DeviceOffset, expected: &str) -> String {
+    let mut text = format!("# found at {found}\n# expect {expected}\n");
+    for (row, bytes) in page
+        .chunks(32)
+        .enumerate()
+        .filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
+    {
+        write!(text, "{:04x}:", row * 32).unwrap();
+        bytes.iter().for_each(|byte| write!(text, " {byte:02x}").unwrap());
+        text.push('\n');
+    }
+    text
+}
+
+fn from_hex(text: &str) -> Page {
+    let mut page = [0; COPY_SIZE];
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (offset, bytes) = line.split_once(':').unwrap();
+        let offset = usize::from_str_radix(offset, 16).unwrap();
+        for (index, byte) in bytes.split_whitespace().enumerate() {
+            page[offset + index] = u8::from_str_radix(byte, 16).unwrap();
+        }
+    }
+    page
+}
+
+#[test]
+fn the_vectors_are_what_the_crate_writes_and_says() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors");
+    let write = std::env::var_os("XEN_PMEM_WRITE_VECTORS").is_some();
+    for (name, page, found, expected) in vectors() {
+        let path = folder.join(name).with_extension("hex");
+        let text = to_hex(&page, found, expected);
+        if write {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(committed, text, "{name}");
+        let said = match SuperBlock::decode(&from_hex(&committed), found) {
+            Ok((_, read)) => {
+                assert_eq!(read, content(), "{name}");
+                "valid"
+            }
+            Err(xen_pmem_format::superblock::Invalid::NoSignature) => "missing",
+            Err(_) => "corrupt",
+        };
+        assert_eq!(said, expected, "{name}");
+    }
+    let files = std::fs::read_dir(&folder).unwrap().count();
+    assert_eq!(files, vectors().len(), "each file is a vector");
+}

@@ -1,17 +1,16 @@
 //! The test vectors of the specification: what they hold is what this crate writes, and what they expect is what it says.
 //!
-//! `XEN_PMEM_WRITE_VECTORS=1 cargo test -p xen-pmem-format --test vectors` writes them anew.
+//! `XEN_PMEM_WRITE_VECTORS=1 cargo test -p xen-pmem-format --test specification` writes them anew.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use uuid::Uuid;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::{COPY_SIZE, Creator, Features, Planned, SuperBlock, UnixTime, Which};
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, PhysAddr};
 
-type Page = [u8; COPY_SIZE];
+pub(crate) type Page = [u8; COPY_SIZE];
 
-fn content() -> SuperBlock {
+pub(crate) fn content() -> SuperBlock {
     SuperBlock {
         sequence: 3,
         uuid: Uuid::from_u128(0x00112233_4455_4677_8899_aabbccddeeff),
@@ -32,7 +31,7 @@ fn content() -> SuperBlock {
 }
 
 /// The page with `bytes` put at `offset` and its checksum made right again.
-fn changed(which: Which, offset: usize, bytes: &[u8]) -> Page {
+pub(crate) fn changed(which: Which, offset: usize, bytes: &[u8]) -> Page {
     let mut page = content().encode(which);
     page[offset..offset + bytes.len()].copy_from_slice(bytes);
     page[16..20].fill(0);
@@ -42,7 +41,7 @@ fn changed(which: Which, offset: usize, bytes: &[u8]) -> Page {
 }
 
 /// Name, page, where it was found, what a reader says.
-fn vectors() -> Vec<(&'static str, Page, DeviceOffset, &'static str)> {
+pub(crate) fn vectors() -> Vec<(&'static str, Page, DeviceOffset, &'static str)> {
     use Which::{Backup, Primary};
     let at = |which: Which| which.offset();
     let flipped = {
@@ -136,7 +135,7 @@ fn from_hex(text: &str) -> Page {
 
 #[test]
 fn the_vectors_are_what_the_crate_writes_and_says() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors");
+    let folder = crate::docs().join("vectors");
     let write = std::env::var_os("XEN_PMEM_WRITE_VECTORS").is_some();
     for (name, page, found, expected) in vectors() {
         let path = folder.join(name).with_extension("hex");

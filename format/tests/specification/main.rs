@@ -1,0 +1,12 @@
+//! The specification in `docs/` against this crate: test vectors, the C header, and a second reader written in C from the
+//! specification alone.
+
+mod c_reader;
+mod vectors;
+
+use std::path::PathBuf;
+
+/// The folder of the specification.
+fn docs() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs")
+}

@@ -1,1 +1,3 @@
-//! discover
+//! Finds prepared persistent memory and its physical addresses, from stable user-space interfaces alone.
+
+pub mod document;

@@ -1,1 +1,10 @@
-//! report
+//! Reports prepared persistent memory to the hypervisor and to XenStore.
+//!
+//! A scan's device becomes a [`report::Report`] only if nothing about it is in doubt; a report goes to [`sink::Sink`]s. Only
+//! this crate talks to Xen.
+
+pub mod host;
+pub mod hypercall;
+pub mod report;
+pub mod sink;
+pub mod xenstore;

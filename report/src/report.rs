@@ -1,0 +1,278 @@
+//! What is told to Xen, and the checks before anything is.
+//!
+//! A scan may come from a file, and the super block behind it from anybody: each range is checked again here, against the
+//! others of its device and against those of the other reports.
+
+use uuid::Uuid;
+use xen_pmem_discover::document::{Device, Partition, State};
+use xen_pmem_format::units::{Address, PhysRange, SUPERPAGE};
+
+/// A reservation to be made known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    uuid: Uuid,
+    device: String,
+    range: PhysRange,
+    reserved: PhysRange,
+    data: Vec<Partition>,
+}
+
+/// Why a device is not reported.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// There is no reservation that could be believed.
+    #[error("it is {}{reason}", .state.as_str())]
+    NotPrepared {
+        /// What it is.
+        state: State,
+        /// Why, with a leading separator; may be empty.
+        reason: String,
+    },
+    /// The scan does not say something that a report needs.
+    #[error("its {0} is not known")]
+    Unknown(&'static str),
+    /// A range does not lie where it must.
+    #[error("its {inner_name} {inner} does not lie within its {outer_name} {outer}")]
+    Outside {
+        /// What does not lie within.
+        inner_name: &'static str,
+        /// Its range.
+        inner: PhysRange,
+        /// What it should lie within.
+        outer_name: &'static str,
+        /// That one's range.
+        outer: PhysRange,
+    },
+    /// The reserved area is empty or not made of whole superpages.
+    #[error("its reserved area {0} is not made of whole, aligned superpages of {SUPERPAGE}")]
+    Misaligned(PhysRange),
+    /// A partition lies on the reserved area.
+    #[error("its partition {0} overlaps the reserved area")]
+    PartitionOnReserved(u32),
+    /// Another device has the same reservation UUID.
+    #[error("{other} has the same reservation UUID {uuid}: a copied disk? Neither is reported; give one a new UUID with `xen-pmem-provision init --force`")]
+    SameUuid {
+        /// The UUID.
+        uuid: Uuid,
+        /// The other device.
+        other: String,
+    },
+    /// Another device claims some of the same physical addresses.
+    #[error("its range overlaps that of {other}: neither is reported")]
+    Overlap {
+        /// The other device.
+        other: String,
+    },
+}
+
+impl Report {
+    /// The report on a device, if nothing about it is in doubt.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Refusal`] that applies.
+    pub fn of(device: &Device) -> Result<Self, Refusal> {
+        if !device.state.is_reportable() {
+            let reason = device.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            return Err(Refusal::NotPrepared { state: device.state, reason });
+        }
+        let uuid = device.uuid.ok_or(Refusal::Unknown("reservation UUID"))?;
+        let range = device.namespace.ok_or(Refusal::Unknown("namespace"))?.0;
+        let device_range = device.device_range.ok_or(Refusal::Unknown("device range"))?.0;
+        let reserved = device.reserved.ok_or(Refusal::Unknown("reserved area"))?.0;
+        let within = |inner_name, inner: PhysRange, outer_name, outer: PhysRange| {
+            if outer.contains(inner) { Ok(()) } else { Err(Refusal::Outside { inner_name, inner, outer_name, outer }) }
+        };
+        if let Some(region) = device.region {
+            within("namespace", range, "region", region.0)?;
+        }
+        within("device range", device_range, "namespace", range)?;
+        within("reserved area", reserved, "device range", device_range)?;
+        if reserved.is_empty() || !reserved.base().is_aligned(SUPERPAGE) || !reserved.size().is_aligned(SUPERPAGE) {
+            return Err(Refusal::Misaligned(reserved));
+        }
+        for partition in &device.partitions {
+            within("partition", partition.range.0, "device range", device_range)?;
+            if partition.range.0.overlaps(reserved) {
+                return Err(Refusal::PartitionOnReserved(partition.number));
+            }
+        }
+        Ok(Self { uuid, device: device.device.clone(), range, reserved, data: device.partitions.clone() })
+    }
+
+    /// The reservation's UUID: what it is known by.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// The device's node; it may have another name after the next boot.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// The whole namespace.
+    pub fn range(&self) -> PhysRange {
+        self.range
+    }
+
+    /// The area reserved for Xen.
+    pub fn reserved(&self) -> PhysRange {
+        self.reserved
+    }
+
+    /// The partitions.
+    pub fn data(&self) -> &[Partition] {
+        &self.data
+    }
+}
+
+/// The reports on `devices`, each with the device it is of, or why there is none. Two devices that claim overlapping ranges or the
+/// same UUID are both refused: nobody can say which is right.
+pub fn of_all(devices: &[Device]) -> Vec<(&Device, Result<Report, Refusal>)> {
+    let each: Vec<_> = devices.iter().map(|device| (device, Report::of(device))).collect();
+    each.iter()
+        .enumerate()
+        .map(|(index, (device, report))| {
+            let others = each.iter().enumerate().filter(|(other, _)| *other != index);
+            let conflict = report.as_ref().ok().and_then(|report| {
+                others.filter_map(|(_, (_, other))| other.as_ref().ok()).find_map(|other| conflict(report, other))
+            });
+            (*device, conflict.map_or_else(|| report.clone(), Err))
+        })
+        .collect()
+}
+
+fn conflict(report: &Report, other: &Report) -> Option<Refusal> {
+    let name = other.device.clone();
+    if report.uuid == other.uuid {
+        Some(Refusal::SameUuid { uuid: report.uuid, other: name })
+    } else if report.range.overlaps(other.range) {
+        Some(Refusal::Overlap { other: name })
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use xen_pmem_discover::document::{Mode, Span};
+    use xen_pmem_format::units::{Bytes, PhysAddr};
+
+    const MIB: u64 = 1 << 20;
+    const BASE: u64 = 4 << 30;
+
+    pub(crate) fn span(base: u64, size: u64) -> Span {
+        Span(PhysRange::new(PhysAddr(base), Bytes(size)).unwrap())
+    }
+
+    pub(crate) fn device() -> Device {
+        Device {
+            device: "/dev/pmem0".to_owned(),
+            state: State::Prepared,
+            uuid: Some(Uuid::from_u128(0x1111)),
+            mode: Mode::Fsdax,
+            region: Some(span(BASE, 512 * MIB)),
+            namespace: Some(span(BASE, 512 * MIB)),
+            device_range: Some(span(BASE + 2 * MIB, 510 * MIB)),
+            numa_node: Some(0),
+            reserved: Some(span(BASE + 4 * MIB, 6 * MIB)),
+            partitions: vec![
+                Partition { number: 1, range: span(BASE + 10 * MIB, 100 * MIB) },
+                Partition { number: 3, range: span(BASE + 110 * MIB, 4096) },
+            ],
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_prepared_device_is_reported_as_it_is() {
+        let report = Report::of(&device()).unwrap();
+        assert_eq!(report.range(), span(BASE, 512 * MIB).0);
+        assert_eq!(report.reserved(), span(BASE + 4 * MIB, 6 * MIB).0);
+        assert_eq!(report.data(), device().partitions);
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_refused() {
+        type Doubt = (fn(&mut Device), &'static str);
+        let doubts: &[Doubt] = &[
+            (|d| d.state = State::Damaged, "it is damaged"),
+            (|d| d.state = State::Unprepared, "it is unprepared"),
+            (|d| d.state = State::Unsupported, "it is unsupported"),
+            (|d| d.uuid = None, "UUID is not known"),
+            (|d| d.namespace = None, "namespace is not known"),
+            (|d| d.device_range = None, "device range is not known"),
+            (|d| d.reserved = None, "reserved area is not known"),
+            (|d| d.region = Some(span(BASE, 256 * MIB)), "does not lie within its region"),
+            (|d| d.namespace = Some(span(BASE, 256 * MIB)), "device range"),
+            (|d| d.reserved = Some(span(BASE, 6 * MIB)), "does not lie within its device range"),
+            (|d| d.reserved = Some(span(BASE + 510 * MIB, 6 * MIB)), "does not lie within its device range"),
+            (|d| d.reserved = Some(span(BASE + 4 * MIB, 0)), "superpages"),
+            (|d| d.reserved = Some(span(BASE + 4 * MIB, MIB)), "superpages"),
+            (|d| d.reserved = Some(span(BASE + 3 * MIB, 2 * MIB)), "superpages"),
+            (|d| d.reserved = Some(span(BASE + 4 * MIB, 8 * MIB)), "partition 1 overlaps"),
+            (|d| d.partitions[1].range = span(BASE + 511 * MIB, 2 * MIB), "partition"),
+        ];
+        for (doubt, word) in doubts {
+            let mut device = device();
+            doubt(&mut device);
+            let said = Report::of(&device).unwrap_err().to_string();
+            assert!(said.contains(word), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_copied_disk_is_refused_together_with_its_original() {
+        let copy = Device {
+            device: "/dev/pmem1".to_owned(),
+            region: None,
+            namespace: Some(span(2 * BASE, 512 * MIB)),
+            device_range: Some(span(2 * BASE, 512 * MIB)),
+            reserved: Some(span(2 * BASE + 4 * MIB, 6 * MIB)),
+            partitions: Vec::new(),
+            ..device()
+        };
+        let third = Device { uuid: Some(Uuid::from_u128(7)), ..copy.clone() };
+        let devices = [device(), copy];
+        for (_, report) in of_all(&devices) {
+            assert!(matches!(report, Err(Refusal::SameUuid { .. })), "{report:?}");
+        }
+        assert!(of_all(&[device(), third]).iter().all(|(_, report)| report.is_ok()));
+    }
+
+    #[test]
+    fn overlapping_ranges_are_both_refused() {
+        let other = Device { device: "/dev/pmem1".to_owned(), uuid: Some(Uuid::from_u128(2)), ..device() };
+        for (_, report) in of_all(&[device(), other]) {
+            assert!(matches!(report, Err(Refusal::Overlap { .. })), "{report:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_report_never_lets_its_ranges_mix(
+            ranges in proptest::collection::vec((0..64u64, 0..64u64), 4..8),
+        ) {
+            let spans: Vec<Span> = ranges.iter().map(|(base, size)| span(base * MIB, size * MIB)).collect();
+            let device = Device {
+                region: Some(spans[0]),
+                namespace: Some(spans[1]),
+                device_range: Some(spans[2]),
+                reserved: Some(spans[3]),
+                partitions: (1..).zip(&spans[4..]).map(|(number, range)| Partition { number, range: *range }).collect(),
+                ..device()
+            };
+            if let Ok(report) = Report::of(&device) {
+                prop_assert!(report.range().contains(report.reserved()));
+                prop_assert!(report.reserved().size().0 >= 2 * MIB);
+                for partition in report.data() {
+                    prop_assert!(!partition.range.0.overlaps(report.reserved()));
+                    prop_assert!(report.range().contains(partition.range.0));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! XenStore: the nodes of a report, in the order in which they are written.
+//!
+//! `docs/xenstore.md` is the specification. Without transactions the order is what readers can rely on: `state` is written last
+//! and removed first, so whoever reads `ready` reads a whole report.
+
+use crate::report::Report;
+use crate::sink::{Outcome, Sink};
+use anyhow::{Context as _, anyhow};
+use std::collections::BTreeMap;
+use std::io;
+use uuid::Uuid;
+use xenstore_rs::Xs;
+
+/// The directory of all reports.
+pub const ROOT: &str = "/tool/xen-pmem";
+/// The version of the nodes' schema, the value of `schema`.
+pub const SCHEMA: &str = "1";
+/// The node that makes a report valid, and its value.
+const STATE: (&str, &str) = ("state", "ready");
+
+/// The directory of one reservation.
+pub fn directory(uuid: Uuid) -> String {
+    format!("{ROOT}/{uuid}")
+}
+
+/// The nodes of a report but `state`, as paths relative to its directory: decimal integers of bytes but for `device`.
+fn nodes(report: &Report) -> BTreeMap<String, String> {
+    let mut nodes = BTreeMap::from([
+        ("schema".to_owned(), SCHEMA.to_owned()),
+        ("device".to_owned(), report.device().to_owned()),
+        ("range-base".to_owned(), report.range().base().0.to_string()),
+        ("range-size".to_owned(), report.range().size().0.to_string()),
+        ("reserved-base".to_owned(), report.reserved().base().0.to_string()),
+        ("reserved-size".to_owned(), report.reserved().size().0.to_string()),
+    ]);
+    for partition in report.data() {
+        let base = format!("data/{}", partition.number);
+        nodes.insert(format!("{base}/base"), partition.range.0.base().0.to_string());
+        nodes.insert(format!("{base}/size"), partition.range.0.size().0.to_string());
+    }
+    nodes
+}
+
+/// XenStore behind a client: xenstored's in earnest, a recorder in tests.
+pub struct XenStore<X> {
+    client: X,
+}
+
+/// One reservation as XenStore has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The name of its directory: a UUID, unless somebody else wrote there.
+    pub name: String,
+    /// Its leaves, by their path relative to the directory.
+    pub nodes: BTreeMap<String, String>,
+}
+
+impl Published {
+    /// Whether the report is whole.
+    pub fn is_ready(&self) -> bool {
+        self.nodes.get(STATE.0).is_some_and(|state| state == STATE.1)
+    }
+}
+
+impl XenStore<xenstore_rs::unix::XsUnix> {
+    /// Connects to xenstored.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be reached.
+    pub fn connect() -> anyhow::Result<Self> {
+        let client = xenstore_rs::unix::XsUnix::new()
+            .context("cannot reach xenstored: is it running (systemctl status xenstored), and are you root?")?;
+        Ok(Self::new(client))
+    }
+}
+
+impl<X: Xs> XenStore<X> {
+    /// XenStore as `client` reaches it.
+    pub fn new(client: X) -> Self {
+        Self { client }
+    }
+
+    /// All that is published, by directory name.
+    ///
+    /// # Errors
+    ///
+    /// What XenStore says, with the path.
+    pub fn published(&self) -> anyhow::Result<Vec<Published>> {
+        let mut all = Vec::new();
+        for name in self.children(ROOT)?.unwrap_or_default() {
+            let nodes = self.leaves(&format!("{ROOT}/{name}"))?;
+            all.push(Published { name: name.into(), nodes });
+        }
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
+    /// Removes a report's directory, `state` first. `Ok(false)` if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// What XenStore says, with the path.
+    pub fn remove(&mut self, name: &str) -> anyhow::Result<bool> {
+        let directory = format!("{ROOT}/{name}");
+        if self.children(&directory)?.is_none() {
+            return Ok(false);
+        }
+        self.rm(&format!("{directory}/{}", STATE.0))?;
+        self.rm(&directory)?;
+        if self.children(ROOT)?.is_some_and(|rest| rest.is_empty()) {
+            self.rm(ROOT)?;
+        }
+        Ok(true)
+    }
+
+    /// The names in a directory; `None` if there is no such node.
+    fn children(&self, path: &str) -> anyhow::Result<Option<Vec<Box<str>>>> {
+        match self.client.directory(path) {
+            // An empty listing comes as one empty name.
+            Ok(names) => Ok(Some(names.into_iter().filter(|name| !name.is_empty()).collect())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(anyhow!(error).context(format!("cannot list {path} in XenStore"))),
+        }
+    }
+
+    /// All nodes below `directory` that have no children, by relative path.
+    fn leaves(&self, directory: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut leaves = BTreeMap::new();
+        let mut left = vec![String::new()];
+        while let Some(relative) = left.pop() {
+            let path = format!("{directory}{relative}");
+            let Some(names) = self.children(&path)? else { continue };
+            if names.is_empty() && !relative.is_empty() {
+                match self.client.read(&path) {
+                    Ok(value) => {
+                        leaves.insert(relative.trim_start_matches('/').to_owned(), value.into());
+                    }
+                    // Gone between the listing and the reading.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(anyhow!(error).context(format!("cannot read {path} in XenStore"))),
+                }
+            }
+            left.extend(names.iter().map(|name| format!("{relative}/{name}")));
+        }
+        Ok(leaves)
+    }
+
+    fn write(&self, path: &str, value: &str) -> anyhow::Result<()> {
+        self.client.write(path, value).with_context(|| format!("cannot write {path} in XenStore"))
+    }
+
+    fn rm(&self, path: &str) -> anyhow::Result<()> {
+        match self.client.rm(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(anyhow!(error).context(format!("cannot remove {path} in XenStore")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<X: Xs> Sink for XenStore<X> {
+    fn name(&self) -> &'static str {
+        "xenstore"
+    }
+
+    fn publish(&mut self, report: &Report) -> anyhow::Result<Outcome> {
+        let directory = directory(report.uuid());
+        let mut there = self.leaves(&directory)?;
+        let ready = there.remove(STATE.0).is_some_and(|state| state == STATE.1);
+        let wanted = nodes(report);
+        if ready && there == wanted {
+            return Ok(Outcome::Unchanged);
+        }
+        self.rm(&format!("{directory}/{}", STATE.0))?;
+        for stale in there.keys().filter(|path| !wanted.contains_key(*path)) {
+            self.rm(&format!("{directory}/{stale}"))?;
+        }
+        for stale in stale_partitions(&there, &wanted) {
+            self.rm(&format!("{directory}/{stale}"))?;
+        }
+        for (path, value) in &wanted {
+            if there.get(path) != Some(value) {
+                self.write(&format!("{directory}/{path}"), value)?;
+            }
+        }
+        self.write(&format!("{directory}/{}", STATE.0), STATE.1)?;
+        Ok(Outcome::Published)
+    }
+
+    fn withdraw(&mut self, uuid: Uuid) -> anyhow::Result<bool> {
+        self.remove(&uuid.to_string())
+    }
+}
+
+/// The directories in `there` that no wanted node is in: with their leaves gone they would stay as empty nodes.
+fn stale_partitions(there: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> Vec<String> {
+    let parents = |nodes: &BTreeMap<String, String>| -> Vec<String> {
+        let mut parents: Vec<String> = nodes
+            .keys()
+            .flat_map(|path| path.match_indices('/').map(|(at, _)| path.split_at(at).0.to_owned()).collect::<Vec<_>>())
+            .collect();
+        parents.sort();
+        parents.dedup();
+        parents
+    };
+    let wanted = parents(wanted);
+    // The deepest first, though removing a parent takes its children along.
+    parents(there).into_iter().rev().filter(|parent| !wanted.contains(parent)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+use super::*;
+use crate::report::tests::{device, span};
+use std::cell::RefCell;
+use xen_pmem_discover::document::Partition;
+
+/// A store in memory that keeps the order of what was changed, and can fail after so many changes.
+#[derive(Default)]
+struct Memory {
+    nodes: RefCell<BTreeMap<String, String>>,
+    log: RefCell<Vec<String>>,
+    changes_left: RefCell<Option<usize>>,
+}
+
+impl Memory {
+    fn change(&self, what: String) -> io::Result<()> {
+        if let Some(left) = self.changes_left.borrow_mut().as_mut() {
+            *left = left.checked_sub(1).ok_or_else(|| io::Error::other("connection lost"))?;
+        }
+        self.log.borrow_mut().push(what);
+        Ok(())
+    }
+}
+
+impl Xs for &Memory {
+    fn directory(&self, path: &str) -> io::Result<Vec<Box<str>>> {
+        let nodes = self.nodes.borrow();
+        if !nodes.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let prefix = format!("{path}/");
+        let names = nodes.keys().filter_map(|node| node.strip_prefix(&prefix)).filter(|name| !name.contains('/'));
+        Ok(names.map(Into::into).collect())
+    }
+
+    fn read(&self, path: &str) -> io::Result<Box<str>> {
+        self.nodes.borrow().get(path).map(|value| value.as_str().into()).ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    fn write(&self, path: &str, data: &str) -> io::Result<()> {
+        self.change(format!("write {path}={data}"))?;
+        let mut nodes = self.nodes.borrow_mut();
+        for (at, _) in path.match_indices('/').skip(1) {
+            nodes.entry(path[..at].to_owned()).or_default();
+        }
+        nodes.insert(path.to_owned(), data.to_owned());
+        Ok(())
+    }
+
+    fn rm(&self, path: &str) -> io::Result<()> {
+        self.change(format!("rm {path}"))?;
+        self.nodes.borrow_mut().retain(|node, _| node != path && !node.starts_with(&format!("{path}/")));
+        Ok(())
+    }
+}
+
+fn report() -> Report {
+    Report::of(&device()).unwrap()
+}
+
+const DIRECTORY: &str = "/tool/xen-pmem/00000000-0000-0000-0000-000000001111";
+
+#[test]
+fn exactly_the_documented_nodes_are_written_and_state_is_last() {
+    let memory = Memory::default();
+    assert_eq!(XenStore::new(&memory).publish(&report()).unwrap(), Outcome::Published);
+    let base: u64 = 4 << 30;
+    let mib: u64 = 1 << 20;
+    let expected = [
+        ("data/1/base", (base + 10 * mib).to_string()),
+        ("data/1/size", (100 * mib).to_string()),
+        ("data/3/base", (base + 110 * mib).to_string()),
+        ("data/3/size", "4096".to_owned()),
+        ("device", "/dev/pmem0".to_owned()),
+        ("range-base", base.to_string()),
+        ("range-size", (512 * mib).to_string()),
+        ("reserved-base", (base + 4 * mib).to_string()),
+        ("reserved-size", (6 * mib).to_string()),
+        ("schema", "1".to_owned()),
+        ("state", "ready".to_owned()),
+    ];
+    let published = XenStore::new(&memory).published().unwrap();
+    assert_eq!(published.len(), 1);
+    assert!(published[0].is_ready());
+    let found: Vec<_> = published[0].nodes.iter().map(|(path, value)| (path.as_str(), value.clone())).collect();
+    assert_eq!(found, expected);
+    assert_eq!(memory.log.borrow().last().unwrap(), &format!("write {DIRECTORY}/state=ready"));
+}
+
+#[test]
+fn a_second_publication_changes_nothing() {
+    let memory = Memory::default();
+    XenStore::new(&memory).publish(&report()).unwrap();
+    memory.log.borrow_mut().clear();
+    assert_eq!(XenStore::new(&memory).publish(&report()).unwrap(), Outcome::Unchanged);
+    assert_eq!(*memory.log.borrow(), Vec::<String>::new());
+}
+
+#[test]
+fn a_changed_report_is_invalid_while_it_changes() {
+    let memory = Memory::default();
+    XenStore::new(&memory).publish(&report()).unwrap();
+    memory.log.borrow_mut().clear();
+    let mut repartitioned = device();
+    repartitioned.partitions = vec![Partition { number: 3, range: span((4 << 30) + (20 << 20), 4096) }];
+    let repartitioned = Report::of(&repartitioned).unwrap();
+    assert_eq!(XenStore::new(&memory).publish(&repartitioned).unwrap(), Outcome::Published);
+    let log = memory.log.borrow();
+    assert_eq!(log.first().unwrap(), &format!("rm {DIRECTORY}/state"));
+    assert_eq!(log.last().unwrap(), &format!("write {DIRECTORY}/state=ready"));
+    assert!(memory.nodes.borrow().keys().all(|node| !node.contains("data/1")), "no stale keys");
+}
+
+#[test]
+fn an_interrupted_publication_is_never_ready_and_the_next_one_completes_it() {
+    let changes = {
+        let memory = Memory::default();
+        XenStore::new(&memory).publish(&report()).unwrap();
+        memory.log.borrow().len()
+    };
+    for cut in 0..changes {
+        let memory = Memory::default();
+        *memory.changes_left.borrow_mut() = Some(cut);
+        XenStore::new(&memory).publish(&report()).unwrap_err();
+        assert!(XenStore::new(&memory).published().unwrap().iter().all(|published| !published.is_ready()), "cut {cut}");
+        *memory.changes_left.borrow_mut() = None;
+        assert_eq!(XenStore::new(&memory).publish(&report()).unwrap(), Outcome::Published);
+        assert!(XenStore::new(&memory).published().unwrap()[0].is_ready());
+    }
+}
+
+#[test]
+fn withdrawing_takes_state_first_and_leaves_nothing() {
+    let memory = Memory::default();
+    let mut store = XenStore::new(&memory);
+    store.publish(&report()).unwrap();
+    memory.log.borrow_mut().clear();
+    assert!(store.withdraw(report().uuid()).unwrap());
+    assert_eq!(memory.log.borrow()[0], format!("rm {DIRECTORY}/state"));
+    assert!(memory.nodes.borrow().keys().all(|node| !node.contains("xen-pmem")));
+    assert!(!store.withdraw(report().uuid()).unwrap(), "there is nothing left to withdraw");
+}
+
+#[test]
+fn other_reports_stay() {
+    let memory = Memory::default();
+    let mut store = XenStore::new(&memory);
+    let other = Report::of(&xen_pmem_discover::document::Device { uuid: Some(Uuid::from_u128(2)), ..device() }).unwrap();
+    store.publish(&report()).unwrap();
+    store.publish(&other).unwrap();
+    store.withdraw(report().uuid()).unwrap();
+    let left: Vec<_> = store.published().unwrap().into_iter().map(|published| published.name).collect();
+    assert_eq!(left, [Uuid::from_u128(2).to_string()]);
+}

@@ -117,7 +117,10 @@ struct BaseAndSize {
 
 impl From<Span> for BaseAndSize {
     fn from(Span(range): Span) -> Self {
-        Self { base: range.base().0, size: range.size().0 }
+        Self {
+            base: range.base().0,
+            size: range.size().0,
+        }
     }
 }
 
@@ -125,7 +128,9 @@ impl TryFrom<BaseAndSize> for Span {
     type Error = &'static str;
 
     fn try_from(raw: BaseAndSize) -> Result<Self, Self::Error> {
-        PhysRange::new(PhysAddr(raw.base), Bytes(raw.size)).map(Span).ok_or("a range that ends beyond 64 bits")
+        PhysRange::new(PhysAddr(raw.base), Bytes(raw.size))
+            .map(Span)
+            .ok_or("a range that ends beyond 64 bits")
     }
 }
 
@@ -148,7 +153,11 @@ impl Scan {
     /// If `text` is not JSON of this shape, or of another schema.
     pub fn from_json(text: &str) -> Result<Self, ReadError> {
         let scan: Self = serde_json::from_str(text)?;
-        if scan.schema == SCHEMA { Ok(scan) } else { Err(ReadError::Schema(scan.schema)) }
+        if scan.schema == SCHEMA {
+            Ok(scan)
+        } else {
+            Err(ReadError::Schema(scan.schema))
+        }
     }
 }
 

@@ -1,0 +1,283 @@
+//! libnvdimm's namespaces: in which mode each is, where it lies in physical address space, and where the device that it presents
+//! starts.
+//!
+//! A namespace is either the device itself (raw) or claimed by another device of its region, which the attribute `holder` names:
+//! `pfnR.N` (fsdax), `daxR.N` (devdax) or `bttR.N` (sector). Sources: Linux 6.12, `drivers/nvdimm/namespace_devs.c` (`holder_show`,
+//! `mode_show`, `resource_show`), `pfn_devs.c` (`resource_show`: the namespace's start, padding and data offset together; no value
+//! without a driver), `region_devs.c`.
+
+use crate::document::Mode;
+use crate::sysfs::{Directory, Error, SysfsRoot};
+use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
+
+/// The bytes that the `size` attribute of any block device counts, whatever its logical block size
+/// (`include/linux/blk_types.h`, `SECTOR_SIZE`).
+const SECTOR: Bytes = Bytes(512);
+
+/// One namespace with a size, as sysfs describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its own name, `namespaceR.N`. Numbers change between boots: for messages, not for keeping.
+    pub name: String,
+    /// What presents it.
+    pub mode: Mode,
+    /// The region that it lies in.
+    pub region: PhysRange,
+    /// Its own range.
+    pub range: PhysRange,
+    /// Its NUMA node.
+    pub numa_node: Option<i32>,
+    /// What user space sees of it.
+    pub presented: Presented,
+}
+
+impl Namespace {
+    /// The name of the device's node, if it has one.
+    pub fn node(&self) -> Option<&str> {
+        match &self.presented {
+            Presented::Block { disk, .. } => Some(&disk.name),
+            Presented::Unsupported { node, .. } => node.as_deref(),
+        }
+    }
+
+    /// Whether `name` means this namespace or its device.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.node() == Some(name)
+    }
+}
+
+/// The device that a namespace presents to user space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presented {
+    /// A block device whose bytes have fixed physical addresses.
+    Block {
+        /// The block device.
+        disk: Disk,
+        /// The physical address of its first byte.
+        start: PhysAddr,
+    },
+    /// A device that cannot hold a reservation.
+    Unsupported {
+        /// The name of its node, if it has one.
+        node: Option<String>,
+        /// Why it cannot.
+        reason: String,
+    },
+}
+
+/// A block device: a whole disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// Its name, which is that of its node.
+    pub name: String,
+    /// Its bytes.
+    pub size: Bytes,
+    /// The bytes of its logical blocks, if they are told.
+    pub lba_size: Option<LbaSize>,
+    /// Its number as `major:minor`, if it is told.
+    pub number: Option<String>,
+    directory: Directory,
+}
+
+impl Disk {
+    /// Whether it is still there.
+    pub fn exists(&self) -> bool {
+        self.directory.exists()
+    }
+}
+
+/// A namespace of the list.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What it is, or why that cannot be told.
+    pub result: Result<Namespace, Error>,
+}
+
+/// The namespaces of a tree, each found or failed on its own.
+///
+/// Namespaces without a size (seeds) and those that vanish meanwhile are left out.
+///
+/// # Errors
+///
+/// If the list of devices cannot be read.
+pub fn all(root: &SysfsRoot) -> Result<Vec<Listed>, Error> {
+    let mut found = Vec::new();
+    for directory in root.nd_devices()? {
+        if !is_nd_name(directory.name(), "namespace") {
+            continue;
+        }
+        let name = directory.name().to_owned();
+        // A claim that is being made or given up shows half of it: look once more before calling it an error.
+        match read(&directory).or_else(|_| read(&directory)) {
+            Ok(None) => tracing::debug!(namespace = name, "empty: a seed"),
+            Ok(Some(namespace)) => found.push(Listed {
+                name,
+                result: Ok(namespace),
+            }),
+            Err(error) if !directory.exists() => {
+                tracing::debug!(namespace = name, %error, "vanished during the scan");
+            }
+            Err(error) => found.push(Listed {
+                name,
+                result: Err(error),
+            }),
+        }
+    }
+    Ok(found)
+}
+
+fn read(directory: &Directory) -> Result<Option<Namespace>, Error> {
+    let Some(range) = range_of(directory)? else {
+        return Ok(None);
+    };
+    let region_directory = directory.parent().unwrap_or_else(|| directory.clone());
+    let region = range_of(&region_directory)?.ok_or_else(|| region_directory.missing("size"))?;
+    let numa_node = match directory.numa_node()? {
+        Some(node) => Some(node),
+        None => region_directory.numa_node()?,
+    };
+    let (mode, presented) = match directory.text("holder")? {
+        None => unclaimed(directory, range)?,
+        Some(holder) => claimed(directory, &region_directory, holder)?,
+    };
+    Ok(Some(Namespace {
+        name: directory.name().to_owned(),
+        mode,
+        region,
+        range,
+        numa_node,
+        presented,
+    }))
+}
+
+/// A device's `resource` and `size`; `None` if its size is zero.
+fn range_of(directory: &Directory) -> Result<Option<PhysRange>, Error> {
+    let size = directory.size()?.ok_or_else(|| directory.missing("size"))?;
+    if size == Bytes(0) {
+        return Ok(None);
+    }
+    let base = directory.resource()?.ok_or_else(|| directory.missing("resource"))?;
+    match PhysRange::new(base, size) {
+        Some(range) => Ok(Some(range)),
+        None => Err(directory.malformed(
+            "size",
+            size.0.to_string(),
+            "a size that fits after the resource's address",
+        )),
+    }
+}
+
+fn unclaimed(directory: &Directory, range: PhysRange) -> Result<(Mode, Presented), Error> {
+    if let Some(disk) = disk_of(directory)? {
+        let start = range.base();
+        return Ok((Mode::Raw, Presented::Block { disk, start }));
+    }
+    Ok((
+        Mode::Raw,
+        unsupported("no driver is bound to it, so there is no block device (`ndctl enable-namespace` binds one)"),
+    ))
+}
+
+fn claimed(namespace: &Directory, region: &Directory, holder: String) -> Result<(Mode, Presented), Error> {
+    let mode = if is_nd_name(&holder, "pfn") {
+        Mode::Fsdax
+    } else if is_nd_name(&holder, "dax") {
+        Mode::Devdax
+    } else if is_nd_name(&holder, "btt") {
+        Mode::Sector
+    } else {
+        return Err(namespace.malformed("holder", holder, "the name of a pfn, dax or btt device"));
+    };
+    let claim = region.follow(&holder).ok_or_else(|| region.missing(&holder))?;
+    let presented = match mode {
+        Mode::Sector => Presented::Unsupported {
+            node: disk_of(&claim)?.map(|disk| disk.name),
+            reason:
+                "sector mode (BTT) moves blocks about, so they have no fixed physical address: use fsdax or raw mode"
+                    .into(),
+        },
+        Mode::Devdax => Presented::Unsupported {
+            node: character_device(&claim)?,
+            reason: "devdax mode has no block device that could be partitioned: use fsdax or raw mode".into(),
+        },
+        _ => fsdax(&claim)?,
+    };
+    Ok((mode, presented))
+}
+
+fn fsdax(pfn: &Directory) -> Result<Presented, Error> {
+    let Some(disk) = disk_of(pfn)? else {
+        let map_on_device = pfn.text("mode")?.as_deref() == Some("pmem");
+        return Ok(unsupported(if map_on_device {
+            "no driver is bound to it, so there is no block device (a Xen PV Dom0 cannot use a memory map that lies on the device: create \
+             the namespace with `--map=mem`)"
+        } else {
+            "no driver is bound to it, so there is no block device (`ndctl enable-namespace` binds one)"
+        }));
+    };
+    let start = pfn.resource()?.ok_or_else(|| pfn.missing("resource"))?;
+    Ok(Presented::Block { disk, start })
+}
+
+fn unsupported(reason: &str) -> Presented {
+    Presented::Unsupported {
+        node: None,
+        reason: reason.to_owned(),
+    }
+}
+
+/// The block device that an nd device presents: the one entry of its directory `block`.
+fn disk_of(device: &Directory) -> Result<Option<Disk>, Error> {
+    let Some(block) = device.follow("block") else {
+        return Ok(None);
+    };
+    let Some(disk) = block.entries()?.iter().find_map(|name| block.follow(name)) else {
+        return Ok(None);
+    };
+    let sectors = disk.number("size")?.ok_or_else(|| disk.missing("size"))?;
+    let size = SECTOR
+        .checked_mul(sectors)
+        .ok_or_else(|| disk.malformed("size", sectors.to_string(), "a number of 512-byte sectors"))?;
+    let lba_size = match disk.number("queue/logical_block_size")? {
+        None => None,
+        Some(bytes) => Some(LbaSize::from_bytes(bytes).ok_or_else(|| {
+            disk.malformed(
+                "queue/logical_block_size",
+                bytes.to_string(),
+                "512 or 4096, the logical block sizes of persistent memory",
+            )
+        })?),
+    };
+    Ok(Some(Disk {
+        name: disk.name().to_owned(),
+        size,
+        lba_size,
+        number: disk.text("dev")?,
+        directory: disk,
+    }))
+}
+
+/// The character device below a `daxR.N` of the nd bus: `daxX.Y`, on the dax bus or (before Linux 5.1) in the class `dax`.
+fn character_device(claim: &Directory) -> Result<Option<String>, Error> {
+    let is_character_device = |directory: &Directory| is_nd_name(directory.name(), "dax");
+    let mut parents = vec![claim.clone()];
+    parents.extend(claim.follow("dax"));
+    for parent in parents {
+        for name in parent.entries()? {
+            if is_nd_name(&name, "dax") && parent.follow(&name).as_ref().is_some_and(is_character_device) {
+                return Ok(Some(name));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `name` is `prefix`, a number, a dot and a number: how libnvdimm names what lies in a region.
+fn is_nd_name(name: &str, prefix: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.strip_prefix(prefix)
+        .and_then(|numbers| numbers.split_once('.'))
+        .is_some_and(|(region, own)| is_number(region) && is_number(own))
+}

@@ -1,0 +1,267 @@
+//! Looking once: which persistent memory is there, and what of it is prepared.
+
+use crate::document::{self, Device, Mode, SCHEMA, Span, State};
+use crate::namespace::{self, Disk, Namespace, Presented};
+use crate::node::{self, Nodes};
+use crate::placement::{self, Placement};
+use crate::sysfs::{self, SysfsRoot};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_format::inspect::inspect;
+use xen_pmem_format::read::ReadAt;
+use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+
+/// What to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where sysfs is.
+    pub sysfs: SysfsRoot,
+    /// Where the devices' nodes are.
+    pub nodes: Nodes,
+    /// The devices asked for, by path or by name; none: all that there are.
+    pub devices: Vec<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was found.
+    pub scan: document::Scan,
+    /// The devices of which nothing can be said, and why.
+    pub failures: Vec<Failure>,
+}
+
+/// A device of which nothing can be said.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its node, or the name of its namespace.
+    pub device: String,
+    /// Why.
+    pub error: Error,
+}
+
+/// Why a scan, or the part of it for one device, failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The given root is no sysfs.
+    #[error("{} is not a sysfs tree: it has no directory `bus`", .0.display())]
+    NoSysfs(PathBuf),
+    /// sysfs does not say what it should.
+    #[error(transparent)]
+    Sysfs(#[from] sysfs::Error),
+    /// The node is not what it should be.
+    #[error(transparent)]
+    Node(#[from] node::Error),
+    /// The device or the image could not be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// The image does not fit where it is said to lie.
+    #[error("an image of {size} at physical address {base} would end beyond 64 bits: give another --base")]
+    Base {
+        /// The given address.
+        base: PhysAddr,
+        /// The image's size.
+        size: Bytes,
+    },
+    /// What was given for an image is something else.
+    #[error("is not an image file: give a device's node without --image")]
+    NotAnImage,
+}
+
+impl Error {
+    /// How a tool ends that met it.
+    pub fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::NoSysfs(_) | Self::Base { .. } | Self::NotAnImage => ExitStatus::Usage,
+            Self::Node(error) => error.exit_status(),
+            Self::Sysfs(_) | Self::Io(_) => ExitStatus::Failed,
+        }
+    }
+}
+
+impl Outcome {
+    /// How a tool ends that was asked for this scan: what failed comes first, then damage, then whether anything is prepared.
+    pub fn exit_status(&self) -> ExitStatus {
+        let any = |is: fn(State) -> bool| self.scan.devices.iter().any(|device| is(device.state));
+        if let Some(failure) = self.failures.first() {
+            failure.error.exit_status()
+        } else if any(|state| state == State::Damaged) {
+            ExitStatus::Damaged
+        } else if any(State::is_reportable) {
+            ExitStatus::Done
+        } else {
+            ExitStatus::NothingPrepared
+        }
+    }
+}
+
+/// Looks at the devices asked for, or at all that there are.
+///
+/// # Errors
+///
+/// If nothing can be listed at all. What goes wrong with one device is a [`Failure`] in the outcome.
+pub fn scan(options: &Options) -> Result<Outcome, Error> {
+    if !options.sysfs.path().join("bus").is_dir() {
+        return Err(Error::NoSysfs(options.sysfs.path().to_path_buf()));
+    }
+    let mut namespaces = Vec::new();
+    let mut failures = Vec::new();
+    for listed in namespace::all(&options.sysfs)? {
+        match listed.result {
+            Ok(namespace) => namespaces.push(namespace),
+            Err(error) => failures.push(Failure {
+                device: listed.name,
+                error: error.into(),
+            }),
+        }
+    }
+    if !options.devices.is_empty() {
+        failures = choose(options, &mut namespaces, failures);
+    }
+    let mut devices = Vec::new();
+    for namespace in &namespaces {
+        match look_at(&options.nodes, namespace) {
+            Ok(Some(device)) => devices.push(device),
+            Ok(None) => tracing::debug!(namespace = namespace.name, "vanished during the scan"),
+            Err(error) => failures.push(Failure {
+                device: shown_name(&options.nodes, namespace),
+                error,
+            }),
+        }
+    }
+    Ok(Outcome::new(devices, failures))
+}
+
+/// Looks at an image file as if it were a namespace at the physical address `base`.
+///
+/// # Errors
+///
+/// If it is not a regular file, cannot be read, or does not fit there.
+pub fn scan_image(path: &Path, base: PhysAddr) -> Result<Outcome, Error> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(Error::NotAnImage);
+    }
+    let size = file.size()?;
+    let range = PhysRange::new(base, size).ok_or(Error::Base { base, size })?;
+    let placement = Placement {
+        device: path.display().to_string(),
+        mode: Mode::Image,
+        region: range,
+        namespace: range,
+        start: base,
+        size,
+        numa_node: None,
+    };
+    let device = placement::judge(&placement, &inspect(&file, None)?);
+    Ok(Outcome::new(vec![device], Vec::new()))
+}
+
+impl Outcome {
+    fn new(mut devices: Vec<Device>, failures: Vec<Failure>) -> Self {
+        // By what stays: the place, not the number that the kernel gave.
+        devices.sort_by_key(|device| {
+            let base = |span: Option<Span>| span.map(|Span(range)| range.base());
+            (base(device.namespace), base(device.device_range), device.device.clone())
+        });
+        Self {
+            scan: document::Scan {
+                schema: SCHEMA,
+                devices,
+            },
+            failures,
+        }
+    }
+}
+
+/// Keeps the namespaces that were asked for, each once; returns what fails of the request.
+fn choose(options: &Options, namespaces: &mut Vec<Namespace>, unread: Vec<Failure>) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let mut names = Vec::new();
+    let mut any_unknown = false;
+    for asked in &options.devices {
+        let mut fail = |error: node::Error| {
+            failures.push(Failure {
+                device: asked.display().to_string(),
+                error: error.into(),
+            });
+        };
+        match options.nodes.name_of(&options.sysfs, asked) {
+            Err(error) => fail(error),
+            Ok(name) => {
+                let known = namespaces.iter().any(|namespace| namespace.is_called(&name));
+                let failed = unread.iter().any(|failure| failure.device == name);
+                if !known && !failed {
+                    // It may be one of those that could not be read: those say why.
+                    any_unknown = true;
+                    if unread.is_empty() {
+                        fail(node::why_unknown(&options.sysfs, &options.nodes, &name));
+                    }
+                }
+                names.push(name);
+            }
+        }
+    }
+    namespaces.retain(|namespace| names.iter().any(|name| namespace.is_called(name)));
+    failures.extend(
+        unread
+            .into_iter()
+            .filter(|failure| any_unknown || names.contains(&failure.device)),
+    );
+    failures
+}
+
+/// What a namespace is; `None` if its device vanished meanwhile.
+fn look_at(nodes: &Nodes, namespace: &Namespace) -> Result<Option<Device>, Error> {
+    match &namespace.presented {
+        Presented::Unsupported { reason, .. } => Ok(Some(unsupported(nodes, namespace, reason))),
+        Presented::Block { disk, start } => match inspect_disk(nodes, namespace, disk, *start) {
+            Err(error) if !disk.exists() => {
+                tracing::debug!(disk = disk.name, %error, "gone");
+                Ok(None)
+            }
+            result => result.map(Some),
+        },
+    }
+}
+
+fn inspect_disk(nodes: &Nodes, namespace: &Namespace, disk: &Disk, start: PhysAddr) -> Result<Device, Error> {
+    let file = nodes.open(disk)?;
+    let placement = Placement {
+        device: shown_name(nodes, namespace),
+        mode: namespace.mode,
+        region: namespace.region,
+        namespace: namespace.range,
+        start,
+        size: disk.size,
+        numa_node: namespace.numa_node,
+    };
+    Ok(placement::judge(&placement, &inspect(&file, disk.lba_size)?))
+}
+
+fn unsupported(nodes: &Nodes, namespace: &Namespace, reason: &str) -> Device {
+    Device {
+        device: shown_name(nodes, namespace),
+        state: State::Unsupported,
+        uuid: None,
+        mode: namespace.mode,
+        region: Some(Span(namespace.region)),
+        namespace: Some(Span(namespace.range)),
+        device_range: None,
+        numa_node: namespace.numa_node,
+        reserved: None,
+        partitions: Vec::new(),
+        reason: Some(reason.to_owned()),
+    }
+}
+
+/// The path of a namespace's node, or its own name if it has none.
+fn shown_name(nodes: &Nodes, namespace: &Namespace) -> String {
+    match namespace.node() {
+        Some(node) => nodes.path(node).display().to_string(),
+        None => namespace.name.clone(),
+    }
+}

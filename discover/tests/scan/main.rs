@@ -1,0 +1,10 @@
+//! The program on synthetic sysfs trees: every mode, every state, trees that are broken, devices that are misnamed.
+
+#![cfg(test)]
+
+mod broken;
+mod images;
+mod modes;
+mod requests;
+mod states;
+mod support;

@@ -1,3 +1,56 @@
-//! Build and test driver of the workspace.
+//! Build and test driver of the workspace: `cargo xtask --help`.
 
-fn main() {}
+mod command;
+mod e2e;
+mod host;
+mod image;
+mod kernel;
+mod libraries;
+mod licences;
+mod lint;
+mod modules;
+mod packages;
+mod progress;
+mod suite;
+mod test;
+mod tools;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Sets up, builds and tests xen-pmem.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the end-to-end scenarios on real Xen, Dom0, libnvdimm and xenstored, in QEMU
+    E2e(e2e::Options),
+    /// Run all unit, property and CLI tests of the workspace; no VM
+    Test(test::Options),
+    /// Check formatting and run clippy with warnings as errors
+    Lint,
+    /// Check the licences of all dependencies against licences.json
+    Licences,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::E2e(options) => e2e::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Lint => lint::run(),
+        Command::Licences => licences::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

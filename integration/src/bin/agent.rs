@@ -1,0 +1,119 @@
+//! The guest's first process: mounts what a system has, then does what the host asks over the second serial port.
+
+use anyhow::{Context as _, Result};
+use rustix::mount::{MountFlags, mount};
+use rustix::system::{RebootCommand, reboot};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use xen_pmem_integration::protocol::{Action, Message, Outcome, Request};
+
+/// The channel's device.
+const CHANNEL: &str = "/dev/ttyS1";
+/// Where programs are; busybox's come last.
+const PATH: &str = "/usr/sbin:/usr/bin:/usr/local/bin";
+
+fn main() {
+    if let Err(error) = serve() {
+        // The console is watched for this.
+        eprintln!("xen-pmem-agent: {error:#}");
+    }
+    // The first process must not end: that is a kernel panic, which says nothing.
+    power_off();
+}
+
+fn serve() -> Result<()> {
+    for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run"), ("tmpfs", "/tmp")] {
+        mount(kind, target, kind, MountFlags::empty(), None).with_context(|| format!("mounting {target}"))?;
+    }
+    let channel = open_channel()?;
+    Command::new("/usr/bin/busybox")
+        .args(["--install", "-s", "/usr/local/bin"])
+        .status()
+        .context("installing busybox's applets")?;
+    say(&channel, &Message::Hello { xen: Path::new("/sys/hypervisor/type").exists() })?;
+    if fs::read_to_string("/proc/cmdline")?.split_whitespace().any(|word| word == "xen-pmem.shell") {
+        let mut shell = Command::new("/usr/bin/busybox");
+        shell.args(["setsid", "-c", "/usr/bin/busybox", "sh"]).env("PATH", PATH).env("HOME", "/root").env("PS1", "dom0# ");
+        std::thread::spawn(move || {
+            let _ = shell.status();
+            power_off();
+        });
+    }
+    for line in BufReader::new(&channel).lines() {
+        let Request { id, action } = serde_json::from_str(&line?).context("a request that is not of the protocol")?;
+        let result = carry_out(action);
+        say(&channel, &Message::Reply { id, result })?;
+    }
+    Ok(())
+}
+
+/// Opens the channel as a plain run of bytes: no echo, no line editing, no translation.
+fn open_channel() -> Result<File> {
+    let channel = OpenOptions::new().read(true).write(true).open(CHANNEL).with_context(|| format!("opening {CHANNEL}"))?;
+    let mut attributes = tcgetattr(&channel)?;
+    attributes.make_raw();
+    tcsetattr(&channel, OptionalActions::Now, &attributes)?;
+    Ok(channel)
+}
+
+fn say(mut channel: &File, message: &Message) -> Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    channel.write_all(&line).context("writing to the host")
+}
+
+fn carry_out(action: Action) -> Outcome {
+    let result = match action {
+        Action::Exec { argv, stdin } => exec(&argv, &stdin),
+        Action::Spawn { argv } => spawn(&argv),
+        Action::PowerOff => power_off(),
+    };
+    result.unwrap_or_else(|error| Outcome::Failed { error: format!("{error:#}") })
+}
+
+fn command(argv: &[String]) -> Result<Command> {
+    let (program, arguments) = argv.split_first().context("a command without a program")?;
+    let mut command = Command::new(program);
+    command.args(arguments).env("PATH", PATH).env("HOME", "/root");
+    Ok(command)
+}
+
+fn exec(argv: &[String], stdin: &str) -> Result<Outcome> {
+    let mut child = command(argv)?
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {argv:?}"))?;
+    if let Some(mut input) = child.stdin.take() {
+        // A program that does not read its input is no error.
+        let _ = input.write_all(stdin.as_bytes());
+    }
+    let output = child.wait_with_output()?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok(Outcome::Exited { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
+}
+
+fn spawn(argv: &[String]) -> Result<Outcome> {
+    let log = File::create("/run/spawned.log")?;
+    let child = command(argv)?
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {argv:?}"))?;
+    Ok(Outcome::Spawned { pid: child.id() })
+}
+
+fn power_off() -> ! {
+    rustix::fs::sync();
+    if let Err(error) = reboot(RebootCommand::PowerOff) {
+        eprintln!("xen-pmem-agent: cannot power off: {error}");
+    }
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,47 @@
+//! What `cargo xtask e2e` has made for the scenarios.
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+use std::path::PathBuf;
+
+/// The environment variable that names the manifest's file.
+pub const VARIABLE: &str = "XEN_PMEM_E2E";
+
+/// Where everything is.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Manifest {
+    /// The Debian suite that guests are made of.
+    pub suite: String,
+    /// Its Xen's version.
+    pub xen_version: String,
+    /// Its Linux's version.
+    pub linux_version: String,
+    /// The hypervisor.
+    pub xen: PathBuf,
+    /// Linux unpacked, for Xen to start.
+    pub vmlinux: PathBuf,
+    /// Linux as distributed.
+    pub vmlinuz: PathBuf,
+    /// The guests' file system.
+    pub initramfs: PathBuf,
+    /// The provisioner, for use on this machine.
+    pub provision: PathBuf,
+    /// The folder that scenarios make theirs in.
+    pub work: PathBuf,
+    /// Whether the scenarios' folders are kept.
+    pub keep: bool,
+}
+
+impl Manifest {
+    /// Reads the manifest that the environment names.
+    ///
+    /// # Errors
+    ///
+    /// If there is none or it cannot be read.
+    pub fn from_environment() -> Result<Self> {
+        let path = std::env::var_os(VARIABLE).context("the scenarios are run by `cargo xtask e2e`")?;
+        let path = PathBuf::from(path);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{}", path.display()))
+    }
+}

@@ -1,0 +1,89 @@
+//! What goes over the agent's channel, the guest's second serial port: one JSON document a line, requests one way and replies the other.
+
+use serde::{Deserialize, Serialize};
+
+/// What the host asks of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Repeated in the reply.
+    pub id: u64,
+    /// What to do.
+    pub action: Action,
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Run a program to its end.
+    Exec {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// What it reads from its standard input.
+        stdin: String,
+    },
+    /// Start a program and leave it running.
+    Spawn {
+        /// The program and its arguments.
+        argv: Vec<String>,
+    },
+    /// Flush everything and turn the machine off.
+    PowerOff,
+}
+
+/// What the guest says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Message {
+    /// The agent is up: the first message.
+    Hello {
+        /// Whether the guest runs under Xen.
+        xen: bool,
+    },
+    /// A request has been carried out.
+    Reply {
+        /// The request's.
+        id: u64,
+        /// What came of it.
+        result: Outcome,
+    },
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The program ended.
+    Exited {
+        /// Its exit code; `None` if a signal ended it.
+        code: Option<i32>,
+        /// What it wrote to its standard output; bytes that are no text are replaced.
+        stdout: String,
+        /// What it wrote to its standard error.
+        stderr: String,
+    },
+    /// The program runs.
+    Spawned {
+        /// Its process number.
+        pid: u32,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        let result = Outcome::Exited { code: Some(3), stdout: "a\nb\n".to_owned(), stderr: String::new() };
+        let message = Message::Reply { id: 7, result };
+        let line = serde_json::to_string(&message).unwrap();
+        assert!(!line.contains('\n'));
+        assert_eq!(serde_json::from_str::<Message>(&line).unwrap(), message);
+    }
+}

@@ -1,0 +1,371 @@
+//! A machine: QEMU with Xen or bare Linux, NVDIMMs, the agent's channel, a console that is watched.
+
+use crate::manifest::Manifest;
+use crate::panic;
+use crate::protocol::{Action, Message, Outcome, Request};
+use crate::qmp::Qmp;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a machine may take until its agent says hello; it takes about ten seconds.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+/// How long a step may take.
+const STEP_LIMIT: Duration = Duration::from_secs(180);
+/// How long a machine may take to turn itself off.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
+/// How often the console and the process are looked at while waiting.
+const TICK: Duration = Duration::from_millis(100);
+/// How much of the console is shown when something goes wrong.
+const TAIL_LINES: usize = 40;
+
+/// What starts first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Linux alone.
+    Bare,
+    /// Xen, and Linux as its PV Dom0.
+    Xen,
+}
+
+/// A machine to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What starts first.
+    pub kind: Kind,
+    /// The backing files of its NVDIMMs.
+    pub nvdimms: Vec<Nvdimm>,
+    /// Whether its console is this terminal, with a shell on it.
+    pub shell: bool,
+}
+
+/// An NVDIMM to be.
+#[derive(Clone, Debug)]
+pub struct Nvdimm {
+    /// Its backing file, as large as it.
+    pub file: PathBuf,
+    /// The bytes of its label area, taken from the end of the file; without one the namespace is the whole NVDIMM.
+    pub label_size: Option<u64>,
+}
+
+impl Nvdimm {
+    /// An NVDIMM without a label area.
+    pub fn unlabelled(file: &Path) -> Self {
+        Self { file: file.to_owned(), label_size: None }
+    }
+}
+
+/// What went wrong with a machine, as opposed to with what a scenario checks.
+#[derive(Debug)]
+pub enum Error {
+    /// It never got as far as its agent.
+    NotUp {
+        /// Why.
+        reason: String,
+        /// The end of its console.
+        tail: String,
+    },
+    /// Xen, the kernel or the agent broke.
+    Crashed {
+        /// The line that says so.
+        line: String,
+        /// The end of its console.
+        tail: String,
+    },
+    /// It did not answer in time.
+    Hung {
+        /// What it was to do.
+        what: String,
+        /// The end of its console.
+        tail: String,
+    },
+    /// The agent could not do what it was asked.
+    Agent(String),
+    /// This side failed.
+    Io(io::Error),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotUp { reason, tail } => write!(f, "the VM did not come up: {reason}; its console ended with\n{tail}"),
+            Self::Crashed { line, tail } => write!(f, "the VM crashed: {line}; its console ended with\n{tail}"),
+            Self::Hung { what, tail } => write!(f, "the VM hung at {what}; its console ended with\n{tail}"),
+            Self::Agent(error) => write!(f, "the agent in the VM failed: {error}"),
+            Self::Io(error) => write!(f, "talking to the VM failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What a program in the guest said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// The command, for messages.
+    pub command: String,
+    /// Its exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// A running machine. Dropped, it is killed.
+pub struct Vm {
+    qemu: Child,
+    console: PathBuf,
+    sockets: tempfile::TempDir,
+    agent: UnixStream,
+    received: Vec<u8>,
+    next_id: u64,
+}
+
+impl Vm {
+    /// Starts a machine with its console in `folder` and waits for its agent.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub fn boot(manifest: &Manifest, folder: &Path, config: &Config) -> Result<Self, Error> {
+        // A socket's path must be short, and the scenario's folder may be deep.
+        let sockets = tempfile::tempdir()?;
+        let boots = fs::read_dir(folder)?.filter_map(Result::ok).filter(|entry| is_console(&entry.path())).count();
+        let console = folder.join(format!("console-{}.log", boots + 1));
+        fs::write(&console, "")?;
+        // setpriv sees to it that QEMU does not outlive this process, whatever ends it.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(arguments(manifest, config, &console, sockets.path()));
+        if !config.shell {
+            command.stdin(Stdio::null());
+        }
+        let log = fs::File::create(folder.join("qemu.log"))?;
+        let mut qemu = if config.shell { command.spawn()? } else { command.stdout(log.try_clone()?).stderr(log).spawn()? };
+        let agent = match connect(&sockets.path().join("agent"), &mut qemu) {
+            Ok(agent) => agent,
+            Err(error) => {
+                let _ = qemu.kill();
+                let _ = qemu.wait();
+                let tail = fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
+                return Err(Error::NotUp { reason: format!("QEMU did not start: {error}"), tail });
+            }
+        };
+        agent.set_read_timeout(Some(TICK))?;
+        let mut vm = Self { qemu, console, sockets, agent, received: Vec::new(), next_id: 0 };
+        match vm.receive(BOOT_LIMIT, "booting") {
+            Ok(Message::Hello { xen }) if xen == (config.kind == Kind::Xen) => Ok(vm),
+            Ok(message) => Err(Error::NotUp { reason: format!("its agent said {message:?}"), tail: vm.tail() }),
+            Err(Error::Hung { tail, .. }) => {
+                Err(Error::NotUp { reason: format!("no word from its agent in {} s", BOOT_LIMIT.as_secs()), tail })
+            }
+            Err(Error::Crashed { line, tail }) => Err(Error::NotUp { reason: line, tail }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs a program in the guest to its end, whatever its exit code.
+    ///
+    /// # Errors
+    ///
+    /// If the guest does not answer or the program cannot be started.
+    pub fn exec(&mut self, argv: &[&str], stdin: &str) -> Result<Output, Error> {
+        let command = argv.join(" ");
+        let action = Action::Exec { argv: argv.iter().map(ToString::to_string).collect(), stdin: stdin.to_owned() };
+        match self.request(action, &command)? {
+            Outcome::Exited { code, stdout, stderr } => Ok(Output { command, code, stdout, stderr }),
+            outcome => Err(Error::Agent(format!("{command}: {outcome:?}"))),
+        }
+    }
+
+    /// Starts a program in the guest and leaves it running.
+    ///
+    /// # Errors
+    ///
+    /// If the guest does not answer or the program cannot be started.
+    pub fn spawn(&mut self, argv: &[&str]) -> Result<u32, Error> {
+        let command = argv.join(" ");
+        match self.request(Action::Spawn { argv: argv.iter().map(ToString::to_string).collect() }, &command)? {
+            Outcome::Spawned { pid } => Ok(pid),
+            outcome => Err(Error::Agent(format!("{command}: {outcome:?}"))),
+        }
+    }
+
+    /// Turns the machine off and waits until it is.
+    ///
+    /// # Errors
+    ///
+    /// If it does not turn itself off, or breaks while it does.
+    pub fn power_off(mut self) -> Result<(), Error> {
+        self.send(Action::PowerOff)?;
+        let deadline = Instant::now() + POWER_OFF_LIMIT;
+        while self.qemu.try_wait()?.is_none() {
+            self.check_console()?;
+            if Instant::now() > deadline {
+                return Err(Error::Hung { what: "powering off".to_owned(), tail: self.tail() });
+            }
+            std::thread::sleep(TICK);
+        }
+        self.check_console()
+    }
+
+    /// Waits until the machine has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be waited for.
+    pub fn wait(mut self) -> Result<(), Error> {
+        self.qemu.wait()?;
+        Ok(())
+    }
+
+    /// QEMU's monitor.
+    ///
+    /// # Errors
+    ///
+    /// If QEMU does not answer.
+    pub fn qmp(&self) -> anyhow::Result<Qmp> {
+        Qmp::connect(&self.sockets.path().join("qmp"))
+    }
+
+    /// All that the console has said so far.
+    pub fn console(&self) -> String {
+        fs::read(&self.console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn tail(&self) -> String {
+        panic::tail(&self.console(), TAIL_LINES)
+    }
+
+    fn check_console(&self) -> Result<(), Error> {
+        let console = self.console();
+        match panic::find(&console) {
+            None => Ok(()),
+            Some(line) => {
+                // The rest of the message is on its way.
+                std::thread::sleep(Duration::from_millis(500));
+                Err(Error::Crashed { line: line.to_owned(), tail: self.tail() })
+            }
+        }
+    }
+
+    fn send(&mut self, action: Action) -> Result<u64, Error> {
+        self.next_id += 1;
+        let mut line = serde_json::to_vec(&Request { id: self.next_id, action }).map_err(io::Error::from)?;
+        line.push(b'\n');
+        self.agent.write_all(&line)?;
+        Ok(self.next_id)
+    }
+
+    fn request(&mut self, action: Action, what: &str) -> Result<Outcome, Error> {
+        let id = self.send(action)?;
+        match self.receive(STEP_LIMIT, what)? {
+            Message::Reply { id: of, result: Outcome::Failed { error } } if of == id => Err(Error::Agent(error)),
+            Message::Reply { id: of, result } if of == id => Ok(result),
+            message => Err(Error::Agent(format!("unexpected answer to {what}: {message:?}"))),
+        }
+    }
+
+    /// The agent's next message.
+    fn receive(&mut self, limit: Duration, what: &str) -> Result<Message, Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=end).collect();
+                return serde_json::from_slice(&line)
+                    .map_err(|error| Error::Agent(format!("{error} in {:?}", String::from_utf8_lossy(&line))));
+            }
+            let mut buffer = [0; 4096];
+            match self.agent.read(&mut buffer) {
+                Ok(0) => return Err(Error::Crashed { line: format!("QEMU ended during {what}"), tail: self.tail() }),
+                Ok(count) => self.received.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    self.check_console()?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Hung { what: what.to_owned(), tail: self.tail() });
+            }
+        }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+fn is_console(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("console-"))
+}
+
+/// Connects to a socket that QEMU is about to make.
+fn connect(path: &Path, qemu: &mut Child) -> Result<UnixStream, String> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if Instant::now() > deadline => return Err(error.to_string()),
+            Err(_) => {}
+        }
+        if let Ok(Some(status)) = qemu.try_wait() {
+            return Err(status.to_string());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// QEMU's command line. Without smap and smep: under emulation a PV Dom0 dies early with them.
+fn arguments(manifest: &Manifest, config: &Config, console: &Path, sockets: &Path) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+    add(&["-machine", "q35,nvdimm=on", "-accel", "tcg,thread=multi", "-cpu", "max,-smap,-smep", "-smp", "1"]);
+    add(&["-m", "2G,slots=10,maxmem=80G", "-nodefaults", "-vga", "none", "-nic", "none", "-nographic", "-no-reboot"]);
+    let log = console.display();
+    let chardev = if config.shell {
+        format!("stdio,id=console,signal=off,logfile={log}")
+    } else {
+        format!("file,id=console,path={log}")
+    };
+    add(&["-chardev", &chardev, "-serial", "chardev:console"]);
+    let sockets = sockets.display();
+    add(&["-chardev", &format!("socket,id=agent,path={sockets}/agent,server=on,wait=off"), "-serial", "chardev:agent"]);
+    add(&["-qmp", &format!("unix:{sockets}/qmp,server=on,wait=off")]);
+    for (index, nvdimm) in (1..).zip(&config.nvdimms) {
+        let size = fs::metadata(&nvdimm.file).map(|metadata| metadata.len()).unwrap_or(0);
+        let file = nvdimm.file.display();
+        let backend = format!("memory-backend-file,id=mem{index},share=on,mem-path={file},size={size},align=2M");
+        let label = nvdimm.label_size.map(|size| format!(",label-size={size}")).unwrap_or_default();
+        add(&["-object", &backend, "-device", &format!("nvdimm,id=nv{index},memdev=mem{index}{label}")]);
+    }
+    let shell = if config.shell { " xen-pmem.shell" } else { "" };
+    let initramfs = manifest.initramfs.display();
+    match config.kind {
+        Kind::Bare => {
+            add(&["-kernel", &manifest.vmlinuz.display().to_string(), "-initrd", &initramfs.to_string()]);
+            add(&["-append", &format!("console=ttyS0 quiet mitigations=off cryptomgr.notests{shell}")]);
+        }
+        Kind::Xen => {
+            add(&["-kernel", &manifest.xen.display().to_string()]);
+            add(&["-append", "console=com1 com1=115200,8n1 dom0_mem=1G bootscrub=0 spec-ctrl=no noreboot"]);
+            let vmlinux = manifest.vmlinux.display();
+            let linux = format!("{vmlinux} console=hvc0 quiet mitigations=off cryptomgr.notests{shell}");
+            add(&["-initrd", &format!("{linux},{initramfs}")]);
+        }
+    }
+    arguments
+}

@@ -1,0 +1,61 @@
+//! External commands whose failure says which command it was.
+
+use anyhow::{Context as _, Result, bail};
+use std::ffi::OsStr;
+use std::process::{Command, Output, Stdio};
+
+/// The command line, for people.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+/// Runs a command with this process's output.
+///
+/// # Errors
+///
+/// If it cannot be started or does not exit with 0.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start `{}`", line(command)))?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs a command quietly and returns what it wrote to its standard output.
+///
+/// # Errors
+///
+/// If it cannot be started or does not exit with 0; with what it said.
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let Output { status, stdout, stderr } =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", line(command)))?;
+    if !status.success() {
+        bail!(
+            "`{}` failed: {status}\n{}{}",
+            line(command),
+            String::from_utf8_lossy(&stdout),
+            String::from_utf8_lossy(&stderr)
+        );
+    }
+    Ok(stdout)
+}
+
+/// Like [`output`], as text.
+///
+/// # Errors
+///
+/// As [`output`], and if the text is not UTF-8.
+pub(crate) fn text(command: &mut Command) -> Result<String> {
+    let line = line(command);
+    String::from_utf8(output(command)?).with_context(|| format!("`{line}` wrote something that is not text"))
+}
+
+/// Whether a program of this name is on the path (or in the directories of administration programs, which may not be).
+pub(crate) fn exists(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|directory| directory.join(name).is_file())
+}

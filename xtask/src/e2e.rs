@@ -1,0 +1,197 @@
+//! `cargo xtask e2e`: sets up what the scenarios need and runs them.
+
+use crate::command;
+use crate::host;
+use crate::image::Image;
+use crate::kernel::{self, Kernels};
+use crate::packages::{self, Sysroot};
+use crate::progress::step;
+use crate::suite::Suite;
+use crate::tools::{self, Tools};
+use crate::{libraries, modules, workspace};
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Options of `cargo xtask e2e`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The Debian release that guests are made of
+    #[arg(long, value_enum, default_value_t = Suite::Trixie)]
+    suite: Suite,
+    /// List the scenarios and end
+    #[arg(long)]
+    list: bool,
+    /// Keep each VM's files (disk images, console log) and say where they are
+    #[arg(long)]
+    keep: bool,
+    /// Boot Dom0 with a blank NVDIMM and give a shell in it, instead of running scenarios
+    #[arg(long)]
+    shell: bool,
+    /// How many scenarios run at once [default: the number of processors]
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Run these scenarios only
+    scenarios: Vec<String>,
+}
+
+/// Programs that guests have, where the packages put them; `{xen}` stands for Xen's version.
+const PROGRAMS: &[&str] = &[
+    "usr/bin/kmod",
+    "usr/bin/ndctl",
+    "usr/sbin/sgdisk",
+    "usr/sbin/sfdisk",
+    "usr/sbin/parted",
+    "usr/sbin/partprobe",
+    "usr/sbin/mke2fs",
+    "usr/sbin/mkfs.ext4",
+    "usr/sbin/e2fsck",
+    "usr/sbin/blkid",
+    "usr/bin/xenstore-ls",
+    "usr/bin/xenstore-read",
+    "usr/bin/xenstore-write",
+    "usr/bin/xenstore-rm",
+    "usr/bin/xenstore",
+    "usr/lib/xen-{xen}/bin/xenstored",
+    "usr/lib/xen-{xen}/bin/xen-init-dom0",
+    "usr/lib/xen-{xen}/bin/xl",
+];
+
+/// Runs the scenarios.
+///
+/// # Errors
+///
+/// If the set-up fails or a scenario does.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let runner = runner()?;
+    if options.list {
+        return command::run(Command::new(&runner).arg("--list"));
+    }
+    host::install(host::E2E)?;
+    let manifest = prepare(options)?;
+    let mut scenarios = Command::new(&runner);
+    scenarios.env("XEN_PMEM_E2E", &manifest);
+    if options.shell {
+        step("booting Dom0; leave its shell with `poweroff`");
+        return command::run(scenarios.arg("--shell"));
+    }
+    step(&format!("running the scenarios on {}", options.suite.name()));
+    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    scenarios.arg("--test-threads").arg(jobs.to_string());
+    if !options.scenarios.is_empty() {
+        scenarios.arg("--exact").args(&options.scenarios);
+    }
+    command::run(&mut scenarios)
+}
+
+/// Builds the program that runs the scenarios.
+fn runner() -> Result<PathBuf> {
+    step("building the scenarios");
+    command::run(workspace::cargo().args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--package",
+        "xen-pmem-integration",
+        "--bin",
+        "scenarios",
+    ]))?;
+    Ok(workspace::target().join("debug/scenarios"))
+}
+
+/// Makes all that guests need, and the manifest that says where it is.
+fn prepare(options: &Options) -> Result<PathBuf> {
+    let suite = options.suite;
+    let folder = workspace::e2e(suite.name())?;
+    let sysroot = packages::sysroot(suite)?;
+    let base_stamp = folder.join("base.stamp");
+    let stamp = format!("{}{}\n", sysroot.stamp, PROGRAMS.join("\n"));
+    let fresh = fs::read_to_string(&base_stamp).is_ok_and(|made| made == stamp);
+    let kernels = kernel::prepare(suite, &sysroot.root, !fresh)?;
+    let base = folder.join("base.cpio");
+    if !fresh || !base.exists() {
+        step("making the guest's image");
+        make_base(suite, &sysroot, &kernels, &base)?;
+        fs::write(&base_stamp, &stamp)?;
+    }
+    step("building the tools as static binaries");
+    let tools = tools::build()?;
+    let initramfs = folder.join("initramfs");
+    make_initramfs(&base, &tools, &folder, &initramfs)?;
+
+    let manifest = json!({
+        "suite": suite.name(),
+        "xen_version": suite.xen_version(),
+        "linux_version": kernels.version,
+        "xen": kernels.xen,
+        "vmlinux": kernels.vmlinux,
+        "vmlinuz": kernels.vmlinuz,
+        "initramfs": initramfs,
+        "provision": tools.path("xen-pmem-provision"),
+        "work": workspace::e2e("run")?,
+        "keep": options.keep,
+    });
+    let path = folder.join("manifest.json");
+    fs::write(&path, serde_json::to_string_pretty(&manifest)?)?;
+    Ok(path)
+}
+
+/// The suite's own part: programs, their libraries, kernel modules.
+fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) -> Result<()> {
+    let root = &sysroot.root;
+    let stage = workspace::e2e(suite.name())?.join("modules");
+    if stage.exists() {
+        fs::remove_dir_all(&stage)?;
+    }
+    modules::stage(root, &kernels.version, &stage)?;
+
+    let mut image = Image::create(base)?;
+    for folder in ["proc", "sys", "dev", "run", "tmp", "mnt", "etc", "root", "var/lib/xenstored", "var/log", "usr/local/bin"] {
+        image.folder(Path::new(folder))?;
+    }
+    for folder in ["bin", "sbin", "lib", "lib64"] {
+        image.link(Path::new(folder), &Path::new("usr").join(folder))?;
+    }
+    image.link(Path::new("var/run"), Path::new("/run"))?;
+    for name in ["modprobe", "insmod", "rmmod", "lsmod"] {
+        image.link(&Path::new("usr/sbin").join(name), Path::new("/usr/bin/kmod"))?;
+    }
+    let programs: Vec<PathBuf> =
+        PROGRAMS.iter().map(|program| PathBuf::from(program.replace("{xen}", suite.xen_version()))).collect();
+    let programs: Vec<PathBuf> = programs.into_iter().map(|program| merged(root, program)).collect();
+    for file in programs.iter().chain(&libraries::of(root, &programs)?) {
+        image.file_of(root, file)?;
+    }
+    let busybox = merged(root, PathBuf::from("usr/bin/busybox"));
+    image.file(Path::new("usr/bin/busybox"), &root.join(busybox))?;
+    image.tree(&stage, Path::new("usr/lib/modules"))?;
+    image.finish()
+}
+
+/// A program's path; older suites have some in the other of `bin` and `sbin`.
+fn merged(root: &Path, program: PathBuf) -> PathBuf {
+    let name = program.file_name().unwrap_or_default().to_owned();
+    let elsewhere = ["usr/bin", "usr/sbin"].map(|folder| Path::new(folder).join(&name));
+    if root.join(&program).exists() {
+        return program;
+    }
+    elsewhere.into_iter().find(|path| root.join(path).exists()).unwrap_or(program)
+}
+
+/// The suite's part followed by the tools under test and the agent, which is the guest's first process.
+fn make_initramfs(base: &Path, tools: &Tools, folder: &Path, initramfs: &Path) -> Result<()> {
+    let own = folder.join("tools.cpio");
+    let mut image = Image::create(&own)?;
+    for program in tools::PROGRAMS {
+        image.file(&Path::new("usr/bin").join(program), &tools.path(program))?;
+    }
+    image.file(Path::new("init"), &tools.path(tools::AGENT))?;
+    image.finish()?;
+    let mut file = fs::File::create(initramfs).with_context(|| format!("cannot make {}", initramfs.display()))?;
+    for part in [base, &own] {
+        std::io::copy(&mut fs::File::open(part)?, &mut file)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! What the build machine itself must have.
+
+use crate::command;
+use crate::progress::step;
+use anyhow::{Result, bail};
+use std::process::Command;
+
+/// A program and the Debian package that has it.
+pub(crate) struct Need {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+}
+
+/// What the scenarios need.
+pub(crate) const E2E: &[Need] = &[
+    Need { program: "qemu-system-x86_64", package: "qemu-system-x86" },
+    Need { program: "depmod", package: "kmod" },
+    Need { program: "apt-get", package: "apt" },
+    Need { program: "dpkg-deb", package: "dpkg" },
+];
+
+/// Installs what is missing, with root; otherwise says what to install.
+///
+/// # Errors
+///
+/// Without root, the one line to run; with root, whatever apt says.
+pub(crate) fn install(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&str> =
+        needs.iter().filter(|need| !command::exists(need.program)).map(|need| need.package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "this machine lacks some programs; install them with\n\n    sudo apt-get install -y --no-install-recommends {}\n",
+            missing.join(" ")
+        );
+    }
+    step(&format!("installing on this machine: {}", missing.join(" ")));
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
+        apt
+    };
+    command::output(apt().arg("update"))?;
+    command::output(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing))?;
+    if let Some(need) = needs.iter().find(|need| !command::exists(need.program)) {
+        bail!("installed {}, but {} is still missing", need.package, need.program);
+    }
+    Ok(())
+}

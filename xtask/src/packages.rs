@@ -1,0 +1,242 @@
+//! Debian packages of a guest's suite, fetched with apt and unpacked, without root and without touching the machine's own.
+
+use crate::command;
+use crate::progress::step;
+use crate::suite::Suite;
+use crate::workspace;
+use anyhow::{Context as _, Result, anyhow};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The keys that Debian signs its suites with.
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// Dependencies that matter to an installed system and not to a guest that runs from memory.
+const LEFT_OUT: &[&str] = &[
+    "adduser",
+    "coreutils",
+    "cpio",
+    "debconf",
+    "dmidecode",
+    "dpkg",
+    "dracut",
+    "init-system-helpers",
+    "initramfs-tools",
+    "klibc",
+    "libklibc",
+    "libperl",
+    "libpython3",
+    "libssl",
+    "linux-base",
+    "media-types",
+    "netbase",
+    "openssl",
+    "perl",
+    "procps",
+    "python3",
+    "readline-common",
+    "sensible-utils",
+    "systemd",
+    "tar",
+    "tzdata",
+    "ucf",
+    "udev",
+    "xen-utils-common",
+];
+
+/// The unpacked packages of a suite.
+pub(crate) struct Sysroot {
+    /// The folder that they are unpacked in.
+    pub(crate) root: PathBuf,
+    /// What it was made of: changes with every package's version.
+    pub(crate) stamp: String,
+}
+
+/// apt with configuration, lists and cache of its own.
+struct Apt {
+    folder: PathBuf,
+}
+
+/// Fetches and unpacks what a guest of `suite` needs. What is there already is neither fetched nor unpacked again.
+///
+/// # Errors
+///
+/// If a package cannot be fetched or unpacked.
+pub(crate) fn sysroot(suite: Suite) -> Result<Sysroot> {
+    let folder = workspace::e2e(suite.name())?;
+    let root = folder.join("root");
+    let stamp_file = folder.join("root.stamp");
+    let wanted = format!("{}\nwithout {}\n", suite.packages().join(" "), LEFT_OUT.join(" "));
+    if let Ok(stamp) = fs::read_to_string(&stamp_file)
+        && stamp.starts_with(&wanted)
+    {
+        return Ok(Sysroot { root, stamp });
+    }
+
+    step(&format!("fetching the package lists of Debian {}", suite.name()));
+    let apt = Apt::new(&folder, suite)?;
+    command::output(apt.get().arg("update"))?;
+    let packages = apt.resolve(&suite.packages())?;
+    step(&format!("fetching {} packages", packages.len()));
+    let archives = folder.join("archives");
+    fs::create_dir_all(&archives)?;
+    command::output(apt.get().current_dir(&archives).arg("download").args(&packages))
+        .context("fetching the guest's packages")?;
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(&archives)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "deb"));
+    files.sort();
+
+    step(&format!("unpacking {} packages", files.len()));
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    merged_usr(&root)?;
+    for file in &files {
+        command::output(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&root))?;
+        merge(&root, file)?;
+    }
+    let names: Vec<_> = files.iter().filter_map(|file| file.file_name()).map(|name| name.to_string_lossy()).collect();
+    let stamp = format!("{wanted}{}\n", names.join("\n"));
+    // Unpacked, the packages are not needed any more; the stamp is written last: without it, all is done again.
+    fs::remove_dir_all(&archives)?;
+    fs::write(&stamp_file, &stamp)?;
+    Ok(Sysroot { root, stamp })
+}
+
+/// Makes the links of a merged /usr, so that packages which still unpack into /bin, /sbin and /lib end up in /usr.
+fn merged_usr(root: &Path) -> Result<()> {
+    for folder in ["bin", "sbin", "lib", "lib64"] {
+        fs::create_dir_all(root.join("usr").join(folder))?;
+        std::os::unix::fs::symlink(format!("usr/{folder}"), root.join(folder))?;
+    }
+    Ok(())
+}
+
+/// `dpkg-deb --extract` replaces a link to a folder by the folder if the package has one: moves its content where it belongs.
+fn merge(root: &Path, package: &Path) -> Result<()> {
+    for folder in ["bin", "sbin", "lib", "lib64"] {
+        let link = root.join(folder);
+        if fs::symlink_metadata(&link)?.is_symlink() {
+            continue;
+        }
+        let target = root.join("usr").join(folder);
+        command::output(Command::new("cp").arg("-a").arg(link.join(".")).arg(&target))
+            .with_context(|| format!("merging /{folder} of {}", package.display()))?;
+        fs::remove_dir_all(&link)?;
+        std::os::unix::fs::symlink(format!("usr/{folder}"), &link)?;
+    }
+    Ok(())
+}
+
+impl Apt {
+    fn new(folder: &Path, suite: Suite) -> Result<Self> {
+        let apt = Self { folder: folder.join("apt") };
+        for below in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(apt.folder.join(below))?;
+        }
+        let mirror = mirror()?;
+        let list = format!("deb [signed-by={KEYRING}] {mirror} {} main\n", suite.name());
+        fs::write(apt.folder.join("sources.list"), list)?;
+        fs::write(apt.folder.join("status"), "")?;
+        let at = apt.folder.display();
+        let configuration = format!(
+            r#"Dir::Etc::SourceList "{at}/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::Etc::Preferences "/dev/null";
+Dir::Etc::PreferencesParts "/dev/null";
+Dir::State "{at}";
+Dir::State::Lists "{at}/lists";
+Dir::State::status "{at}/status";
+Dir::Cache "{at}/cache";
+APT::Architecture "amd64";
+APT::Architectures {{ "amd64"; }};
+APT::Install-Recommends "false";
+APT::Sandbox::User "";
+Acquire::Languages "none";
+Acquire::Retries "3";
+"#
+        );
+        fs::write(apt.folder.join("apt.conf"), configuration)?;
+        Ok(apt)
+    }
+
+    fn get(&self) -> Command {
+        let mut command = Command::new("apt-get");
+        command.env("APT_CONFIG", self.folder.join("apt.conf")).args(["-q", "-y"]);
+        command
+    }
+
+    /// The packages and their dependencies, as `name=version`, but for those left out.
+    fn resolve(&self, packages: &[String]) -> Result<Vec<String>> {
+        let plan = command::text(self.get().args(["--simulate", "--no-install-recommends", "install"]).args(packages))
+            .context("resolving the guest's packages")?;
+        let resolved: Vec<String> = plan.lines().filter_map(planned).filter(|name| !left_out(name)).collect();
+        if resolved.is_empty() {
+            return Err(anyhow!("apt resolved no package out of {}", packages.join(" ")));
+        }
+        Ok(resolved)
+    }
+}
+
+/// `Inst name (version suite [arch])` as `name=version`.
+fn planned(line: &str) -> Option<String> {
+    let mut words = line.strip_prefix("Inst ")?.split_whitespace();
+    let name = words.next()?;
+    let version = words.next()?.strip_prefix('(')?;
+    Some(format!("{name}={version}"))
+}
+
+fn left_out(name: &str) -> bool {
+    LEFT_OUT.iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with("libsystemd")
+}
+
+/// The mirror that the machine's own sources name.
+fn mirror() -> Result<String> {
+    let folder = Path::new("/etc/apt");
+    let mut files = vec![folder.join("sources.list")];
+    if let Ok(parts) = fs::read_dir(folder.join("sources.list.d")) {
+        let mut parts: Vec<_> = parts.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+        parts.sort();
+        files.extend(parts);
+    }
+    files
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .find_map(|text| mirror_in(&text))
+        .context("no file of /etc/apt names a mirror of Debian's main archive")
+}
+
+/// The first mirror of Debian's main archive in a list of either format.
+fn mirror_in(text: &str) -> Option<String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines
+        .filter(|line| line.starts_with("deb ") || line.starts_with("URIs:"))
+        .flat_map(str::split_whitespace)
+        .find(|word| word.contains("://") && word.trim_end_matches('/').ends_with("/debian"))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_are_read_from_both_formats() {
+        let new = "# http://old.example/debian\nTypes: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\n";
+        let old = "deb-src http://x.example/debian a main\ndeb [arch=amd64] http://mirror.example/debian/ bookworm main\n";
+        assert_eq!(mirror_in(new).unwrap(), "http://mirror.example/debian");
+        assert_eq!(mirror_in(old).unwrap(), "http://mirror.example/debian/");
+        assert_eq!(mirror_in("URIs: http://mirror.example/debian-security\n"), None);
+    }
+
+    #[test]
+    fn simulated_installations_are_read() {
+        assert_eq!(planned("Inst ndctl (81-1 Debian:13.2/stable [amd64])").unwrap(), "ndctl=81-1");
+        assert_eq!(planned("Conf ndctl (81-1 Debian:13.2/stable [amd64])"), None);
+        assert!(left_out("python3-minimal=3.13.5-1"));
+        assert!(left_out("systemd=257"));
+        assert!(!left_out("libsystemd0=257"));
+    }
+}

@@ -1,0 +1,33 @@
+//! Where things are.
+
+use anyhow::{Context as _, Result};
+use std::path::{Path, PathBuf};
+
+/// The workspace's root folder.
+pub(crate) fn root() -> &'static Path {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask)
+}
+
+/// The folder of build artefacts.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// The folder of what the scenarios need, made if need be: `target/e2e/...`.
+///
+/// # Errors
+///
+/// If it cannot be made.
+pub(crate) fn e2e(below: &str) -> Result<PathBuf> {
+    let folder = target().join("e2e").join(below);
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// The `cargo` that runs this.
+pub(crate) fn cargo() -> std::process::Command {
+    let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(root());
+    cargo
+}

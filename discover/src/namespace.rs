@@ -176,7 +176,9 @@ fn unclaimed(directory: &Directory, range: PhysRange) -> Result<(Mode, Presented
     }
     Ok((
         Mode::Raw,
-        unsupported("no driver is bound to it, so there is no block device (`ndctl enable-namespace` binds one)"),
+        unsupported(
+            "no driver is bound to it, so there is no block device and its mode is not known (`ndctl enable-namespace` binds one)",
+        ),
     ))
 }
 

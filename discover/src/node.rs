@@ -1,7 +1,7 @@
 //! Device nodes: from what a user names to a device's name, and from the name to an open file that is really that device.
 
 use crate::namespace::Disk;
-use crate::sysfs::SysfsRoot;
+use crate::sysfs::{Directory, SysfsRoot};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -136,15 +136,18 @@ impl Nodes {
 
 /// Why nothing in `root` that is persistent memory is called `name`.
 pub fn why_unknown(root: &SysfsRoot, nodes: &Nodes, name: &str) -> Error {
-    let Some(device) = root.block_device(name) else {
-        return Error::NotFound;
-    };
-    let is_partition = device.text("partition").is_ok_and(|number| number.is_some());
-    match device.parent() {
-        Some(disk) if is_partition => Error::Partition {
+    let device = root.block_device(name);
+    let partition = device
+        .as_ref()
+        .filter(|device| device.text("partition").is_ok_and(|number| number.is_some()));
+    if let Some(disk) = partition.and_then(Directory::parent) {
+        Error::Partition {
             disk: nodes.path(disk.name()),
-        },
-        _ => Error::NotPersistentMemory,
+        }
+    } else if device.is_some() || nodes.path(name).exists() {
+        Error::NotPersistentMemory
+    } else {
+        Error::NotFound
     }
 }
 

@@ -68,13 +68,36 @@ fn what_is_not_persistent_memory_is_refused_and_the_rest_is_listed() {
 }
 
 #[test]
-fn a_file_in_place_of_a_node_is_not_read() {
+fn a_node_of_another_kind() {
     let tree = two_devices();
     let sysfs = tree.sysfs();
     // Without --dev the nodes are those of this machine.
     let said = discover(["scan".as_ref(), "--sysfs".as_ref(), sysfs.as_os_str(), "null".as_ref()]);
-    assert_eq!(said.code, 1);
-    assert!(said.stderr.contains("null: there is no such device"), "{}", said.stderr);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.stderr.contains("null: is not persistent memory"),
+        "{}",
+        said.stderr
+    );
+}
+
+#[test]
+fn what_stands_in_place_of_a_node_is_not_read() {
+    let tree = Tree::new();
+    tree.region(0, BASE, SIZE).whole().raw("null", &Disk::prepared(UUID));
+    let sysfs = tree.sysfs();
+    let said = discover([
+        "scan".as_ref(),
+        "--json".as_ref(),
+        "--sysfs".as_ref(),
+        sysfs.as_os_str(),
+    ]);
+    assert_eq!((said.code, said.devices().len()), (1, 0));
+    assert!(
+        said.stderr.contains("/dev/null: is not a block device"),
+        "{}",
+        said.stderr
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod broken;
 mod images;
 mod modes;
+mod nesting;
 mod requests;
 mod states;
 mod support;

@@ -43,8 +43,23 @@ impl Vm {
     /// If it does not; with all that it said.
     pub fn json(&mut self, code: i32, command: &str) -> Result<Value> {
         let output = self.run_for(code, command)?;
-        serde_json::from_str(&output.stdout)
-            .with_context(|| format!("`{command}` printed something that is no JSON document: {}", output.stdout))
+        serde_json::from_str(&output.stdout).with_context(|| {
+            format!(
+                "`{command}` printed something that is no JSON document: {}",
+                output.stdout
+            )
+        })
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write(&mut self, path: &str, content: &str) -> Result<()> {
+        let output = self.exec(&["dd", &format!("of={path}")], content)?;
+        ensure!(output.code == Some(0), "writing {path}: {}", output.stderr);
+        Ok(())
     }
 
     /// Runs a shell script, which must succeed.
@@ -54,7 +69,13 @@ impl Vm {
     /// If it does not; with all that it said.
     pub fn script(&mut self, script: &str) -> Result<String> {
         let output = self.exec(&["/usr/bin/busybox", "sh", "-e"], script)?;
-        ensure!(output.code == Some(0), "the script\n{script}\nended with {:?}\n{}{}", output.code, output.stdout, output.stderr);
+        ensure!(
+            output.code == Some(0),
+            "the script\n{script}\nended with {:?}\n{}{}",
+            output.code,
+            output.stdout,
+            output.stderr
+        );
         Ok(output.stdout)
     }
 

@@ -26,7 +26,8 @@ pub fn blank(path: &Path, size: u64) -> Result<()> {
 pub fn read(path: &Path, offset: u64, count: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![0; count];
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    file.read_exact_at(&mut bytes, offset).with_context(|| format!("reading {count} bytes at {offset:#x}"))?;
+    file.read_exact_at(&mut bytes, offset)
+        .with_context(|| format!("reading {count} bytes at {offset:#x}"))?;
     Ok(bytes)
 }
 
@@ -59,7 +60,11 @@ pub fn ensure_blank(path: &Path) -> Result<()> {
     for offset in (0..size).step_by(1 << 20) {
         let bytes = read(path, offset, usize::try_from((size - offset).min(MIB))?)?;
         let found = bytes.iter().position(|byte| *byte != 0);
-        ensure!(found.is_none(), "{} is not blank any more near {offset:#x}", path.display());
+        ensure!(
+            found.is_none(),
+            "{} is not blank any more near {offset:#x}",
+            path.display()
+        );
     }
     Ok(())
 }

@@ -21,13 +21,17 @@ const MARKERS: &[&str] = &[
 
 /// The first line of `console` that says that all is lost.
 pub fn find(console: &str) -> Option<&str> {
-    console.lines().find(|line| MARKERS.iter().any(|marker| line.contains(marker)))
+    console
+        .lines()
+        .find(|line| MARKERS.iter().any(|marker| line.contains(marker)))
 }
 
 /// The last `lines` lines of `console`.
 pub fn tail(console: &str, lines: usize) -> String {
     let all: Vec<&str> = console.lines().collect();
-    all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
+    all.get(all.len().saturating_sub(lines)..)
+        .unwrap_or_default()
+        .join("\n")
 }
 
 #[cfg(test)]

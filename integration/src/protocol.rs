@@ -27,6 +27,8 @@ pub enum Action {
         /// The program and its arguments.
         argv: Vec<String>,
     },
+    /// Start a shell on the console; its end turns the machine off.
+    Shell,
     /// Flush everything and turn the machine off.
     PowerOff,
 }
@@ -62,7 +64,7 @@ pub enum Outcome {
         /// What it wrote to its standard error.
         stderr: String,
     },
-    /// The program runs.
+    /// The program or shell runs.
     Spawned {
         /// Its process number.
         pid: u32,
@@ -80,7 +82,11 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line() {
-        let result = Outcome::Exited { code: Some(3), stdout: "a\nb\n".to_owned(), stderr: String::new() };
+        let result = Outcome::Exited {
+            code: Some(3),
+            stdout: "a\nb\n".to_owned(),
+            stderr: String::new(),
+        };
         let message = Message::Reply { id: 7, result };
         let line = serde_json::to_string(&message).unwrap();
         assert!(!line.contains('\n'));

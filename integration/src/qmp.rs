@@ -21,7 +21,9 @@ impl Qmp {
     pub fn connect(path: &Path) -> Result<Self> {
         let stream = UnixStream::connect(path).with_context(|| format!("connecting to {}", path.display()))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let mut qmp = Self { stream: BufReader::new(stream) };
+        let mut qmp = Self {
+            stream: BufReader::new(stream),
+        };
         qmp.receive()?;
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
@@ -29,7 +31,12 @@ impl Qmp {
 
     fn receive(&mut self) -> Result<Value> {
         let mut line = String::new();
-        if self.stream.read_line(&mut line).context("QEMU does not answer on its monitor")? == 0 {
+        if self
+            .stream
+            .read_line(&mut line)
+            .context("QEMU does not answer on its monitor")?
+            == 0
+        {
             bail!("QEMU closed its monitor");
         }
         Ok(serde_json::from_str(&line)?)
@@ -64,7 +71,10 @@ impl Qmp {
         let command = format!("xp /{count}xb {address:#x}");
         let answer = self.execute("human-monitor-command", json!({"command-line": command}))?;
         let text = answer.as_str().unwrap_or_default();
-        let words = text.lines().filter_map(|line| line.split_once(": ")).flat_map(|(_, bytes)| bytes.split_whitespace());
+        let words = text
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .flat_map(|(_, bytes)| bytes.split_whitespace());
         let bytes: Vec<u8> = words
             .map(|word| u8::from_str_radix(word.trim_start_matches("0x"), 16).with_context(|| text.to_owned()))
             .collect::<Result<_>>()?;

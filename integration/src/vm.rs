@@ -4,6 +4,7 @@ use crate::manifest::Manifest;
 use crate::panic;
 use crate::protocol::{Action, Message, Outcome, Request};
 use crate::qmp::Qmp;
+use serde_json::json;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -23,6 +24,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How much of the console is shown when something goes wrong.
 const TAIL_LINES: usize = 40;
 
+/// Linux's command line but for the console. An oops is a panic, which ends the machine: it would lose its agent or its meaning.
+const LINUX: &str = "loglevel=5 mitigations=off cryptomgr.notests oops=panic panic=-1";
+
 /// What starts first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -39,7 +43,7 @@ pub struct Config {
     pub kind: Kind,
     /// The backing files of its NVDIMMs.
     pub nvdimms: Vec<Nvdimm>,
-    /// Whether its console is this terminal, with a shell on it.
+    /// Whether its console is this terminal.
     pub shell: bool,
 }
 
@@ -55,7 +59,10 @@ pub struct Nvdimm {
 impl Nvdimm {
     /// An NVDIMM without a label area.
     pub fn unlabelled(file: &Path) -> Self {
-        Self { file: file.to_owned(), label_size: None }
+        Self {
+            file: file.to_owned(),
+            label_size: None,
+        }
     }
 }
 
@@ -92,7 +99,9 @@ pub enum Error {
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NotUp { reason, tail } => write!(f, "the VM did not come up: {reason}; its console ended with\n{tail}"),
+            Self::NotUp { reason, tail } => {
+                write!(f, "the VM did not come up: {reason}; its console ended with\n{tail}")
+            }
             Self::Crashed { line, tail } => write!(f, "the VM crashed: {line}; its console ended with\n{tail}"),
             Self::Hung { what, tail } => write!(f, "the VM hung at {what}; its console ended with\n{tail}"),
             Self::Agent(error) => write!(f, "the agent in the VM failed: {error}"),
@@ -141,34 +150,57 @@ impl Vm {
     pub fn boot(manifest: &Manifest, folder: &Path, config: &Config) -> Result<Self, Error> {
         // A socket's path must be short, and the scenario's folder may be deep.
         let sockets = tempfile::tempdir()?;
-        let boots = fs::read_dir(folder)?.filter_map(Result::ok).filter(|entry| is_console(&entry.path())).count();
+        let boots = fs::read_dir(folder)?
+            .filter_map(Result::ok)
+            .filter(|entry| is_console(&entry.path()))
+            .count();
         let console = folder.join(format!("console-{}.log", boots + 1));
         fs::write(&console, "")?;
         // setpriv sees to it that QEMU does not outlive this process, whatever ends it.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]).args(arguments(manifest, config, &console, sockets.path()));
+        command
+            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+            .args(arguments(manifest, config, &console, sockets.path()));
         if !config.shell {
             command.stdin(Stdio::null());
         }
         let log = fs::File::create(folder.join("qemu.log"))?;
-        let mut qemu = if config.shell { command.spawn()? } else { command.stdout(log.try_clone()?).stderr(log).spawn()? };
+        let mut qemu = if config.shell {
+            command.spawn()?
+        } else {
+            command.stdout(log.try_clone()?).stderr(log).spawn()?
+        };
         let agent = match connect(&sockets.path().join("agent"), &mut qemu) {
             Ok(agent) => agent,
             Err(error) => {
                 let _ = qemu.kill();
                 let _ = qemu.wait();
                 let tail = fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
-                return Err(Error::NotUp { reason: format!("QEMU did not start: {error}"), tail });
+                return Err(Error::NotUp {
+                    reason: format!("QEMU did not start: {error}"),
+                    tail,
+                });
             }
         };
         agent.set_read_timeout(Some(TICK))?;
-        let mut vm = Self { qemu, console, sockets, agent, received: Vec::new(), next_id: 0 };
+        let mut vm = Self {
+            qemu,
+            console,
+            sockets,
+            agent,
+            received: Vec::new(),
+            next_id: 0,
+        };
         match vm.receive(BOOT_LIMIT, "booting") {
             Ok(Message::Hello { xen }) if xen == (config.kind == Kind::Xen) => Ok(vm),
-            Ok(message) => Err(Error::NotUp { reason: format!("its agent said {message:?}"), tail: vm.tail() }),
-            Err(Error::Hung { tail, .. }) => {
-                Err(Error::NotUp { reason: format!("no word from its agent in {} s", BOOT_LIMIT.as_secs()), tail })
-            }
+            Ok(message) => Err(Error::NotUp {
+                reason: format!("its agent said {message:?}"),
+                tail: vm.tail(),
+            }),
+            Err(Error::Hung { tail, .. }) => Err(Error::NotUp {
+                reason: format!("no word from its agent in {} s", BOOT_LIMIT.as_secs()),
+                tail,
+            }),
             Err(Error::Crashed { line, tail }) => Err(Error::NotUp { reason: line, tail }),
             Err(error) => Err(error),
         }
@@ -181,9 +213,17 @@ impl Vm {
     /// If the guest does not answer or the program cannot be started.
     pub fn exec(&mut self, argv: &[&str], stdin: &str) -> Result<Output, Error> {
         let command = argv.join(" ");
-        let action = Action::Exec { argv: argv.iter().map(ToString::to_string).collect(), stdin: stdin.to_owned() };
+        let action = Action::Exec {
+            argv: argv.iter().map(ToString::to_string).collect(),
+            stdin: stdin.to_owned(),
+        };
         match self.request(action, &command)? {
-            Outcome::Exited { code, stdout, stderr } => Ok(Output { command, code, stdout, stderr }),
+            Outcome::Exited { code, stdout, stderr } => Ok(Output {
+                command,
+                code,
+                stdout,
+                stderr,
+            }),
             outcome => Err(Error::Agent(format!("{command}: {outcome:?}"))),
         }
     }
@@ -195,10 +235,24 @@ impl Vm {
     /// If the guest does not answer or the program cannot be started.
     pub fn spawn(&mut self, argv: &[&str]) -> Result<u32, Error> {
         let command = argv.join(" ");
-        match self.request(Action::Spawn { argv: argv.iter().map(ToString::to_string).collect() }, &command)? {
+        match self.request(
+            Action::Spawn {
+                argv: argv.iter().map(ToString::to_string).collect(),
+            },
+            &command,
+        )? {
             Outcome::Spawned { pid } => Ok(pid),
             outcome => Err(Error::Agent(format!("{command}: {outcome:?}"))),
         }
+    }
+
+    /// Starts a shell on the console; its end turns the machine off.
+    ///
+    /// # Errors
+    ///
+    /// If the guest does not answer or cannot.
+    pub fn start_shell(&mut self) -> Result<(), Error> {
+        self.request(Action::Shell, "starting a shell").map(|_| ())
     }
 
     /// Turns the machine off and waits until it is.
@@ -212,7 +266,10 @@ impl Vm {
         while self.qemu.try_wait()?.is_none() {
             self.check_console()?;
             if Instant::now() > deadline {
-                return Err(Error::Hung { what: "powering off".to_owned(), tail: self.tail() });
+                return Err(Error::Hung {
+                    what: "powering off".to_owned(),
+                    tail: self.tail(),
+                });
             }
             std::thread::sleep(TICK);
         }
@@ -238,9 +295,37 @@ impl Vm {
         Qmp::connect(&self.sockets.path().join("qmp"))
     }
 
+    /// Plugs an NVDIMM in. `index` is one that no other NVDIMM has; those that were there at the start count from 1.
+    ///
+    /// # Errors
+    ///
+    /// If QEMU refuses.
+    pub fn plug(&mut self, index: usize, nvdimm: &Nvdimm) -> anyhow::Result<()> {
+        let size = fs::metadata(&nvdimm.file)?.len();
+        let mut qmp = self.qmp()?;
+        let memory = json!({
+            "qom-type": "memory-backend-file", "id": format!("mem{index}"), "mem-path": nvdimm.file,
+            "share": true, "size": size, "align": 2 << 20,
+        });
+        qmp.execute("object-add", memory)?;
+        let mut device = json!({ "driver": "nvdimm", "id": format!("nv{index}"), "memdev": format!("mem{index}") });
+        if let (Some(label_size), Some(device)) = (nvdimm.label_size, device.as_object_mut()) {
+            device.insert("label-size".to_owned(), json!(label_size));
+        }
+        qmp.execute("device_add", device)?;
+        Ok(())
+    }
+
+    /// Cuts the power: nothing in the guest gets a chance to flush anything.
+    pub fn cut_power(self) {
+        drop(self);
+    }
+
     /// All that the console has said so far.
     pub fn console(&self) -> String {
-        fs::read(&self.console).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(&self.console)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     fn tail(&self) -> String {
@@ -254,14 +339,21 @@ impl Vm {
             Some(line) => {
                 // The rest of the message is on its way.
                 std::thread::sleep(Duration::from_millis(500));
-                Err(Error::Crashed { line: line.to_owned(), tail: self.tail() })
+                Err(Error::Crashed {
+                    line: line.to_owned(),
+                    tail: self.tail(),
+                })
             }
         }
     }
 
     fn send(&mut self, action: Action) -> Result<u64, Error> {
         self.next_id += 1;
-        let mut line = serde_json::to_vec(&Request { id: self.next_id, action }).map_err(io::Error::from)?;
+        let mut line = serde_json::to_vec(&Request {
+            id: self.next_id,
+            action,
+        })
+        .map_err(io::Error::from)?;
         line.push(b'\n');
         self.agent.write_all(&line)?;
         Ok(self.next_id)
@@ -270,7 +362,10 @@ impl Vm {
     fn request(&mut self, action: Action, what: &str) -> Result<Outcome, Error> {
         let id = self.send(action)?;
         match self.receive(STEP_LIMIT, what)? {
-            Message::Reply { id: of, result: Outcome::Failed { error } } if of == id => Err(Error::Agent(error)),
+            Message::Reply {
+                id: of,
+                result: Outcome::Failed { error },
+            } if of == id => Err(Error::Agent(error)),
             Message::Reply { id: of, result } if of == id => Ok(result),
             message => Err(Error::Agent(format!("unexpected answer to {what}: {message:?}"))),
         }
@@ -287,7 +382,12 @@ impl Vm {
             }
             let mut buffer = [0; 4096];
             match self.agent.read(&mut buffer) {
-                Ok(0) => return Err(Error::Crashed { line: format!("QEMU ended during {what}"), tail: self.tail() }),
+                Ok(0) => {
+                    return Err(Error::Crashed {
+                        line: format!("QEMU ended during {what}"),
+                        tail: self.tail(),
+                    });
+                }
                 Ok(count) => self.received.extend_from_slice(buffer.get(..count).unwrap_or_default()),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     self.check_console()?;
@@ -295,7 +395,10 @@ impl Vm {
                 Err(error) => return Err(error.into()),
             }
             if Instant::now() > deadline {
-                return Err(Error::Hung { what: what.to_owned(), tail: self.tail() });
+                return Err(Error::Hung {
+                    what: what.to_owned(),
+                    tail: self.tail(),
+                });
             }
         }
     }
@@ -310,7 +413,8 @@ impl Drop for Vm {
 }
 
 fn is_console(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("console-"))
+    path.file_name()
+        .is_some_and(|name| name.to_string_lossy().starts_with("console-"))
 }
 
 /// Connects to a socket that QEMU is about to make.
@@ -333,8 +437,27 @@ fn connect(path: &Path, qemu: &mut Child) -> Result<UnixStream, String> {
 fn arguments(manifest: &Manifest, config: &Config, console: &Path, sockets: &Path) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-    add(&["-machine", "q35,nvdimm=on", "-accel", "tcg,thread=multi", "-cpu", "max,-smap,-smep", "-smp", "1"]);
-    add(&["-m", "2G,slots=10,maxmem=80G", "-nodefaults", "-vga", "none", "-nic", "none", "-nographic", "-no-reboot"]);
+    add(&[
+        "-machine",
+        "q35,nvdimm=on",
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max,-smap,-smep",
+        "-smp",
+        "1",
+    ]);
+    add(&[
+        "-m",
+        "2G,slots=10,maxmem=80G",
+        "-nodefaults",
+        "-vga",
+        "none",
+        "-nic",
+        "none",
+        "-nographic",
+        "-no-reboot",
+    ]);
     let log = console.display();
     let chardev = if config.shell {
         format!("stdio,id=console,signal=off,logfile={log}")
@@ -343,27 +466,47 @@ fn arguments(manifest: &Manifest, config: &Config, console: &Path, sockets: &Pat
     };
     add(&["-chardev", &chardev, "-serial", "chardev:console"]);
     let sockets = sockets.display();
-    add(&["-chardev", &format!("socket,id=agent,path={sockets}/agent,server=on,wait=off"), "-serial", "chardev:agent"]);
+    add(&[
+        "-chardev",
+        &format!("socket,id=agent,path={sockets}/agent,server=on,wait=off"),
+        "-serial",
+        "chardev:agent",
+    ]);
     add(&["-qmp", &format!("unix:{sockets}/qmp,server=on,wait=off")]);
     for (index, nvdimm) in (1..).zip(&config.nvdimms) {
         let size = fs::metadata(&nvdimm.file).map(|metadata| metadata.len()).unwrap_or(0);
         let file = nvdimm.file.display();
         let backend = format!("memory-backend-file,id=mem{index},share=on,mem-path={file},size={size},align=2M");
-        let label = nvdimm.label_size.map(|size| format!(",label-size={size}")).unwrap_or_default();
-        add(&["-object", &backend, "-device", &format!("nvdimm,id=nv{index},memdev=mem{index}{label}")]);
+        let label = nvdimm
+            .label_size
+            .map(|size| format!(",label-size={size}"))
+            .unwrap_or_default();
+        add(&[
+            "-object",
+            &backend,
+            "-device",
+            &format!("nvdimm,id=nv{index},memdev=mem{index}{label}"),
+        ]);
     }
-    let shell = if config.shell { " xen-pmem.shell" } else { "" };
     let initramfs = manifest.initramfs.display();
     match config.kind {
         Kind::Bare => {
-            add(&["-kernel", &manifest.vmlinuz.display().to_string(), "-initrd", &initramfs.to_string()]);
-            add(&["-append", &format!("console=ttyS0 quiet mitigations=off cryptomgr.notests{shell}")]);
+            add(&[
+                "-kernel",
+                &manifest.vmlinuz.display().to_string(),
+                "-initrd",
+                &initramfs.to_string(),
+            ]);
+            add(&["-append", &format!("console=ttyS0 {LINUX}")]);
         }
         Kind::Xen => {
             add(&["-kernel", &manifest.xen.display().to_string()]);
-            add(&["-append", "console=com1 com1=115200,8n1 dom0_mem=1G bootscrub=0 spec-ctrl=no noreboot"]);
+            add(&[
+                "-append",
+                "console=com1 com1=115200,8n1 dom0_mem=1G bootscrub=0 spec-ctrl=no noreboot",
+            ]);
             let vmlinux = manifest.vmlinux.display();
-            let linux = format!("{vmlinux} console=hvc0 quiet mitigations=off cryptomgr.notests{shell}");
+            let linux = format!("{vmlinux} console=hvc0 {LINUX}");
             add(&["-initrd", &format!("{linux},{initramfs}")]);
         }
     }

@@ -25,7 +25,13 @@ fn main() {
 }
 
 fn serve() -> Result<()> {
-    for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run"), ("tmpfs", "/tmp")] {
+    for (kind, target) in [
+        ("proc", "/proc"),
+        ("sysfs", "/sys"),
+        ("devtmpfs", "/dev"),
+        ("tmpfs", "/run"),
+        ("tmpfs", "/tmp"),
+    ] {
         mount(kind, target, kind, MountFlags::empty(), None).with_context(|| format!("mounting {target}"))?;
     }
     let channel = open_channel()?;
@@ -33,15 +39,12 @@ fn serve() -> Result<()> {
         .args(["--install", "-s", "/usr/local/bin"])
         .status()
         .context("installing busybox's applets")?;
-    say(&channel, &Message::Hello { xen: Path::new("/sys/hypervisor/type").exists() })?;
-    if fs::read_to_string("/proc/cmdline")?.split_whitespace().any(|word| word == "xen-pmem.shell") {
-        let mut shell = Command::new("/usr/bin/busybox");
-        shell.args(["setsid", "-c", "/usr/bin/busybox", "sh"]).env("PATH", PATH).env("HOME", "/root").env("PS1", "dom0# ");
-        std::thread::spawn(move || {
-            let _ = shell.status();
-            power_off();
-        });
-    }
+    say(
+        &channel,
+        &Message::Hello {
+            xen: Path::new("/sys/hypervisor/type").exists(),
+        },
+    )?;
     for line in BufReader::new(&channel).lines() {
         let Request { id, action } = serde_json::from_str(&line?).context("a request that is not of the protocol")?;
         let result = carry_out(action);
@@ -52,7 +55,11 @@ fn serve() -> Result<()> {
 
 /// Opens the channel as a plain run of bytes: no echo, no line editing, no translation.
 fn open_channel() -> Result<File> {
-    let channel = OpenOptions::new().read(true).write(true).open(CHANNEL).with_context(|| format!("opening {CHANNEL}"))?;
+    let channel = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(CHANNEL)
+        .with_context(|| format!("opening {CHANNEL}"))?;
     let mut attributes = tcgetattr(&channel)?;
     attributes.make_raw();
     tcsetattr(&channel, OptionalActions::Now, &attributes)?;
@@ -69,9 +76,12 @@ fn carry_out(action: Action) -> Outcome {
     let result = match action {
         Action::Exec { argv, stdin } => exec(&argv, &stdin),
         Action::Spawn { argv } => spawn(&argv),
+        Action::Shell => shell(),
         Action::PowerOff => power_off(),
     };
-    result.unwrap_or_else(|error| Outcome::Failed { error: format!("{error:#}") })
+    result.unwrap_or_else(|error| Outcome::Failed {
+        error: format!("{error:#}"),
+    })
 }
 
 fn command(argv: &[String]) -> Result<Command> {
@@ -89,12 +99,17 @@ fn exec(argv: &[String], stdin: &str) -> Result<Outcome> {
         .spawn()
         .with_context(|| format!("cannot start {argv:?}"))?;
     if let Some(mut input) = child.stdin.take() {
-        // A program that does not read its input is no error.
-        let _ = input.write_all(stdin.as_bytes());
+        let stdin = stdin.to_owned();
+        // Apart from reading what it says, lest each waits for the other. A program that does not read its input is no error.
+        std::thread::spawn(move || input.write_all(stdin.as_bytes()));
     }
     let output = child.wait_with_output()?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Outcome::Exited { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) })
+    Ok(Outcome::Exited {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    })
 }
 
 fn spawn(argv: &[String]) -> Result<Outcome> {
@@ -106,6 +121,30 @@ fn spawn(argv: &[String]) -> Result<Outcome> {
         .spawn()
         .with_context(|| format!("cannot start {argv:?}"))?;
     Ok(Outcome::Spawned { pid: child.id() })
+}
+
+/// Starts a shell on the console's own device: `/dev/console` cannot be a controlling terminal.
+fn shell() -> Result<Outcome> {
+    let consoles = fs::read_to_string("/sys/class/tty/console/active").context("looking for the console")?;
+    let console = Path::new("/dev").join(consoles.split_whitespace().last().context("there is no console")?);
+    let terminal = OpenOptions::new().read(true).write(true).open(&console);
+    let terminal = terminal.with_context(|| format!("opening {}", console.display()))?;
+    let mut child = Command::new("/usr/bin/busybox")
+        .args(["setsid", "-c", "/usr/bin/busybox", "sh"])
+        .env("PATH", PATH)
+        .env("HOME", "/root")
+        .env("PS1", "guest# ")
+        .stdin(terminal.try_clone()?)
+        .stdout(terminal.try_clone()?)
+        .stderr(terminal)
+        .spawn()
+        .context("starting a shell")?;
+    let pid = child.id();
+    std::thread::spawn(move || {
+        let _ = child.wait();
+        power_off();
+    });
+    Ok(Outcome::Spawned { pid })
 }
 
 fn power_off() -> ! {

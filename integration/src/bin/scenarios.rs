@@ -1,56 +1,107 @@
 //! Runs the scenarios: `cargo xtask e2e` makes what they need and starts this.
 
 use anyhow::{Context as _, Result};
+use clap::Parser;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use xen_pmem_integration::image::{self, MIB};
 use xen_pmem_integration::manifest::Manifest;
-use xen_pmem_integration::scenarios::{ALL, Scenario};
-use xen_pmem_integration::vm::{Config, Kind, Nvdimm, Vm};
+use xen_pmem_integration::scenarios::{ALL, Run, Scenario};
+use xen_pmem_integration::vm::{self, Config, Kind, Nvdimm, Vm};
+
+/// Runs the end-to-end scenarios. `cargo xtask e2e` makes what they need and starts this.
+#[derive(Parser)]
+struct Cli {
+    /// List the scenarios and end
+    #[arg(long)]
+    list: bool,
+    /// Give a shell in a Dom0 with a blank NVDIMM, or with this image as its NVDIMM
+    #[arg(long, value_name = "IMAGE", num_args = 0..=1, require_equals = true)]
+    shell: Option<Option<PathBuf>>,
+    /// How many scenarios run at once
+    #[arg(long, value_name = "N")]
+    test_threads: Option<usize>,
+    /// Run these only
+    scenarios: Vec<String>,
+}
 
 fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--shell") {
-        return match shell() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("{error:#}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    let arguments = Arguments::from_args();
-    // Listing needs nothing.
-    let manifest = if arguments.list { None } else { Some(Manifest::from_environment()) };
-    let manifest = match manifest.transpose() {
-        Ok(manifest) => manifest.map(Arc::new),
-        Err(error) => {
-            eprintln!("{error:#}");
-            return ExitCode::FAILURE;
+    let cli = Cli::parse();
+    if cli.list {
+        for scenario in ALL {
+            println!("{:<24}{}", scenario.name, scenario.about);
         }
+        return ExitCode::SUCCESS;
+    }
+    if let Some(unknown) = cli
+        .scenarios
+        .iter()
+        .find(|name| ALL.iter().all(|scenario| scenario.name != **name))
+    {
+        let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+        eprintln!("there is no scenario {unknown}; there are: {}", names.join(", "));
+        return ExitCode::from(2);
+    }
+    let manifest = match Manifest::from_environment() {
+        Ok(manifest) => Arc::new(manifest),
+        Err(error) => return failed(&error),
     };
-    let trials = ALL.iter().map(|scenario| trial(scenario, manifest.clone())).collect();
+    if let Some(image) = &cli.shell {
+        return shell(&manifest, image.as_deref()).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS);
+    }
+    let wanted = ALL
+        .iter()
+        .filter(|scenario| cli.scenarios.is_empty() || cli.scenarios.iter().any(|name| name == scenario.name));
+    let trials = wanted.map(|scenario| trial(scenario, Arc::clone(&manifest))).collect();
+    let arguments = Arguments {
+        test_threads: cli.test_threads,
+        ..Arguments::default()
+    };
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial(scenario: &'static Scenario, manifest: Option<Arc<Manifest>>) -> Trial {
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("{error:#}");
+    ExitCode::FAILURE
+}
+
+fn trial(scenario: &'static Scenario, manifest: Arc<Manifest>) -> Trial {
     Trial::test(scenario.name, move || {
-        let manifest = manifest.ok_or("no manifest")?;
-        run(scenario, &manifest).map_err(|error| Failed::from(format!("{error:?}")))
+        run(scenario, &manifest).map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 
 /// Runs a scenario in a folder of its own, which is kept if it fails or is asked for.
 fn run(scenario: &Scenario, manifest: &Manifest) -> Result<()> {
     let folder = folder(manifest, scenario.name)?;
-    let result = (scenario.run)(manifest, &folder);
-    if result.is_ok() && !manifest.keep {
-        std::fs::remove_dir_all(&folder)?;
-        return Ok(());
+    let run = Run::new(scenario.name, manifest, &folder);
+    let result = (scenario.run)(&run).with_context(|| {
+        format!(
+            "at the step `{}`; images and console logs are in {}",
+            run.current_step(),
+            folder.display()
+        )
+    });
+    match result {
+        Ok(()) if manifest.keep => eprintln!("{}: images and console logs are in {}", scenario.name, folder.display()),
+        Ok(()) => std::fs::remove_dir_all(&folder)?,
+        Err(error) => {
+            let kind = kind_of(&error);
+            return Err(error.context(kind));
+        }
     }
-    eprintln!("{}: the VM's files and console logs are in {}", scenario.name, folder.display());
-    result
+    Ok(())
+}
+
+/// Tells apart what has to be looked for in different places.
+fn kind_of(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref::<vm::Error>() {
+        Some(vm::Error::NotUp { .. }) => "THE VM DID NOT COME UP, nothing was tested",
+        Some(vm::Error::Crashed { .. } | vm::Error::Hung { .. }) => "THE VM WAS LOST",
+        _ => "the test failed",
+    }
 }
 
 /// A fresh folder for one run on one suite.
@@ -68,16 +119,26 @@ fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// A Dom0 with a blank NVDIMM and its console on this terminal.
-fn shell() -> Result<()> {
-    let manifest = Manifest::from_environment()?;
-    let folder = folder(&manifest, "shell")?;
-    let nvdimm = folder.join("nvdimm");
-    image::blank(&nvdimm, 512 * MIB)?;
-    let config = Config { kind: Kind::Xen, nvdimms: vec![Nvdimm::unlabelled(&nvdimm)], shell: true };
-    let mut vm = Vm::boot(&manifest, &folder, &config)?;
+/// A Dom0 with an NVDIMM and its console on this terminal.
+fn shell(manifest: &Manifest, image: Option<&Path>) -> Result<()> {
+    let folder = folder(manifest, "shell")?;
+    let nvdimm = match image {
+        Some(image) => image.to_owned(),
+        None => {
+            let nvdimm = folder.join("nvdimm");
+            image::blank(&nvdimm, 512 * MIB)?;
+            nvdimm
+        }
+    };
+    let config = Config {
+        kind: Kind::Xen,
+        nvdimms: vec![Nvdimm::unlabelled(&nvdimm)],
+        shell: true,
+    };
+    let mut vm = Vm::boot(manifest, &folder, &config)?;
     vm.start_xenstored(&manifest.xen_version)?;
     vm.load_nvdimm_drivers()?;
+    vm.start_shell()?;
     vm.wait()?;
     Ok(())
 }

@@ -1,10 +1,160 @@
-//! stub
+//! An NVDIMM that bare Linux prepared, under Xen: discovered, published, withdrawn.
 
-use crate::manifest::Manifest;
-use anyhow::Result;
+use super::{NVDIMM_SIZE, Run, bare_provision};
+use crate::layout::Layout;
+use crate::vm::{Kind, Vm};
+use crate::{image, xenstore};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use std::path::Path;
 
-pub(super) fn run(manifest: &Manifest, folder: &Path) -> Result<()> {
-    let _ = (manifest, folder);
-    anyhow::bail!("not written")
+/// What the host writes where the reserved area begins and ends.
+const MARKERS: [&[u8; 16]; 2] = [b"<reserved begins", b"reserved ends>>>"];
+
+pub(super) fn run(run: &Run<'_>) -> Result<()> {
+    let (nvdimm, layout) = bare_provision::prepare(run)?;
+    mark(&nvdimm, &layout)?;
+    let mut vm = run.boot_with_pmem(Kind::Xen, &nvdimm)?;
+
+    run.step("Dom0 finds the file that bare Linux wrote");
+    vm.wait_for("/dev/pmem0p1")?;
+    vm.run("mount -t ext4 -o ro /dev/pmem0p1 /mnt")?;
+    let (name, content) = bare_provision::FILE;
+    ensure!(
+        vm.run(&format!("cat /mnt/{name}"))? == content,
+        "the file has another content"
+    );
+    vm.run("umount /mnt")?;
+
+    run.step("scan gives the physical addresses");
+    let scan = vm.json(0, "xen-pmem-discover scan --json")?;
+    let nodes = check_scan(&mut vm, &scan, &layout)?;
+
+    run.step("a dry run publishes nothing");
+    vm.run("xen-pmem-report apply --all --dry-run")?;
+    ensure!(xenstore::nodes(&mut vm)?.is_empty(), "the dry run published something");
+
+    run.step("apply publishes, and says that stock Xen has no pmem support");
+    let applied = vm.run_for(0, "xen-pmem-report apply --all")?;
+    ensure!(
+        format!("{}{}", applied.stdout, applied.stderr).contains("hypervisor has no pmem support"),
+        "apply says\n{}{}",
+        applied.stdout,
+        applied.stderr
+    );
+    xenstore::ensure_exactly(&mut vm, &nodes)?;
+
+    run.step("a second apply changes nothing");
+    let watch = xenstore::Watch::start(&mut vm)?;
+    let again = vm.json(0, "xen-pmem-report apply --all --json")?;
+    ensure!(again["schema"] == 1, "apply's document is {again}");
+    watch.ensure_silent(&mut vm)?;
+    xenstore::ensure_exactly(&mut vm, &nodes)?;
+    vm.run("xen-pmem-report status")?;
+
+    run.step("the hypercall alone is not supported");
+    vm.run_for(6, "xen-pmem-report apply --all --sink hypercall")?;
+
+    run.step("withdraw removes all");
+    vm.run_for(4, "xen-pmem-report withdraw 00000000-0000-4000-8000-000000000000")?;
+    xenstore::ensure_exactly(&mut vm, &nodes)?;
+    vm.run(&format!("xen-pmem-report withdraw {}", layout.uuid))?;
+    ensure!(
+        xenstore::nodes(&mut vm)?.is_empty(),
+        "withdraw left {:?}",
+        xenstore::nodes(&mut vm)?
+    );
+
+    run.power_off(vm)?;
+    ensure!(
+        Layout::read(&nvdimm, 0, NVDIMM_SIZE)? == layout,
+        "discovering or reporting changed the layout"
+    );
+    Ok(())
+}
+
+fn mark(nvdimm: &Path, layout: &Layout) -> Result<()> {
+    let end = layout.reserved_base + layout.reserved_size - 16;
+    for (offset, marker) in [layout.reserved_base, end].into_iter().zip(MARKERS) {
+        image::write(nvdimm, offset, marker)?;
+    }
+    Ok(())
+}
+
+/// Checks a scan against sysfs and against what is at these addresses, and returns the nodes that a report must have.
+fn check_scan(vm: &mut Vm, scan: &Value, layout: &Layout) -> Result<Vec<(String, String)>> {
+    let device = scan["devices"]
+        .as_array()
+        .and_then(|devices| devices.first())
+        .context("scan shows no device")?;
+    ensure!(
+        scan["schema"] == 1 && scan["devices"].as_array().map(Vec::len) == Some(1),
+        "scan says {scan}"
+    );
+    let region = "/sys/bus/nd/devices/region0";
+    let base = vm.number(&format!("{region}/resource"))?;
+    ensure!(
+        vm.number(&format!("{region}/size"))? == NVDIMM_SIZE,
+        "the region has another size"
+    );
+    // Raw, without labels: region, namespace and block device are the same bytes.
+    let whole = json!({ "base": base, "size": NVDIMM_SIZE });
+    let partitions: Vec<Value> = (1..)
+        .zip(&layout.partitions)
+        .map(|(number, (start, size))| json!({ "number": number, "base": base + start, "size": size }))
+        .collect();
+    let reserved = base + layout.reserved_base;
+    for (key, expected) in [
+        ("device", json!("/dev/pmem0")),
+        ("state", json!("prepared")),
+        ("uuid", json!(layout.uuid)),
+        ("mode", json!("raw")),
+        ("region", whole.clone()),
+        ("namespace", whole.clone()),
+        ("device_range", whole),
+        ("reserved", json!({ "base": reserved, "size": layout.reserved_size })),
+        ("partitions", json!(partitions)),
+        ("reason", Value::Null),
+    ] {
+        ensure!(
+            device.get(key) == Some(&expected),
+            "scan has {:?} as {key}, not {expected}: {scan}",
+            device.get(key)
+        );
+    }
+    let mut qmp = vm.qmp()?;
+    for (address, marker) in [reserved, reserved + layout.reserved_size - 16]
+        .into_iter()
+        .zip(MARKERS)
+    {
+        let found = qmp.physical_memory(address, marker.len())?;
+        ensure!(
+            found == marker,
+            "at {address:#x} there is {found:x?}, not the host's marker"
+        );
+    }
+
+    let mut nodes = vec![
+        ("schema".to_owned(), "1".to_owned()),
+        ("device".to_owned(), "/dev/pmem0".to_owned()),
+        ("range-base".to_owned(), base.to_string()),
+        ("range-size".to_owned(), NVDIMM_SIZE.to_string()),
+        ("reserved-base".to_owned(), reserved.to_string()),
+        ("reserved-size".to_owned(), layout.reserved_size.to_string()),
+        ("data".to_owned(), String::new()),
+        ("state".to_owned(), "ready".to_owned()),
+    ];
+    for (number, (start, size)) in (1..).zip(&layout.partitions) {
+        nodes.push((format!("data/{number}"), String::new()));
+        nodes.push((format!("data/{number}/base"), (base + start).to_string()));
+        nodes.push((format!("data/{number}/size"), size.to_string()));
+    }
+    let directory = format!("{}/{}", xenstore::ROOT, layout.uuid);
+    let mut paths: Vec<_> = nodes
+        .into_iter()
+        .map(|(path, value)| (format!("{directory}/{path}"), value))
+        .collect();
+    paths.push((directory, String::new()));
+    paths.sort();
+    Ok(paths)
 }

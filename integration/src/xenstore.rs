@@ -1,0 +1,122 @@
+//! XenStore as the guest's own tools show it.
+
+use crate::vm::Vm;
+use anyhow::{Context as _, Result, ensure};
+
+/// The documented place of all reports.
+pub const ROOT: &str = "/tool/xen-pmem";
+/// Where the watch's events go.
+const EVENTS: &str = "/run/spawned.log";
+
+/// The nodes below [`ROOT`] with their values, sorted; none if it is not there.
+///
+/// # Errors
+///
+/// If XenStore cannot be listed.
+pub fn nodes(vm: &mut Vm) -> Result<Vec<(String, String)>> {
+    let all = vm.run("xenstore-ls -f")?;
+    let mut nodes: Vec<(String, String)> = all.lines().filter_map(node).collect();
+    nodes.retain(|(path, _)| path.starts_with(&format!("{ROOT}/")));
+    nodes.sort();
+    Ok(nodes)
+}
+
+/// `path = "value"`, with `...` at the end of a value too long for a line: none of ours is.
+fn node(line: &str) -> Option<(String, String)> {
+    let (path, value) = line.split_once(" = ")?;
+    Some((path.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
+}
+
+/// Checks that the nodes below [`ROOT`] are exactly these.
+///
+/// # Errors
+///
+/// If they are not; with both.
+pub fn ensure_exactly(vm: &mut Vm, expected: &[(String, String)]) -> Result<()> {
+    let found = nodes(vm)?;
+    ensure!(
+        found == expected,
+        "XenStore has\n{}\nnot\n{}",
+        lines(&found),
+        lines(expected)
+    );
+    Ok(())
+}
+
+fn lines(nodes: &[(String, String)]) -> String {
+    nodes
+        .iter()
+        .map(|(path, value)| format!("  {path} = {value:?}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// A watch on [`ROOT`], which notices writes that change nothing, too.
+pub struct Watch;
+
+impl Watch {
+    /// Starts watching.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot.
+    pub fn start(vm: &mut Vm) -> Result<Self> {
+        vm.spawn(&["xenstore-watch", ROOT])?;
+        let watch = Self;
+        // Registering makes the first event.
+        for _ in 0..100 {
+            if watch.events(vm)? == 1 {
+                return Ok(watch);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        anyhow::bail!("xenstore-watch does not say that it watches")
+    }
+
+    fn events(&self, vm: &mut Vm) -> Result<usize> {
+        Ok(vm
+            .run(&format!("cat {EVENTS}"))
+            .context("reading the watch's events")?
+            .lines()
+            .count())
+    }
+
+    /// Checks that nothing was written since the start, by writing something: events come in order.
+    ///
+    /// # Errors
+    ///
+    /// If something was.
+    pub fn ensure_silent(self, vm: &mut Vm) -> Result<()> {
+        let marker = format!("{ROOT}/end-of-watch");
+        vm.run(&format!("xenstore-write {marker} 1"))?;
+        for _ in 0..100 {
+            let events = vm.run(&format!("cat {EVENTS}"))?;
+            if events.contains(&marker) {
+                vm.run(&format!("xenstore-rm {marker}"))?;
+                let lines: Vec<&str> = events.lines().collect();
+                ensure!(
+                    matches!(lines.as_slice(), [_, last] if last.contains(&marker)),
+                    "XenStore was written: {lines:?}"
+                );
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        anyhow::bail!("xenstore-watch does not show a write")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listings_are_read() {
+        assert_eq!(
+            node("/tool/xen-pmem/u/state = \"ready\""),
+            Some(("/tool/xen-pmem/u/state".to_owned(), "ready".to_owned()))
+        );
+        assert_eq!(node("/tool = \"\""), Some(("/tool".to_owned(), String::new())));
+        assert_eq!(node(""), None);
+    }
+}

@@ -1,1 +1,20 @@
-//! provision
+//! Prepares persistent memory for Xen, with no Xen running: a partition table, a super block, a reserved area.
+//!
+//! Plan first, then apply: [`init::plan`] and [`remove::plan`] are pure functions from what a device is ([`geometry`], an
+//! inspection) and what is asked for to a list of [`step::Step`]s; nothing is written before the whole plan is valid. Nothing
+//! here knows Xen.
+
+#![forbid(unsafe_code)]
+
+pub mod device;
+pub mod document;
+pub mod geometry;
+pub mod gpt;
+pub mod init;
+pub mod layout;
+pub mod picture;
+pub mod placement;
+pub mod remove;
+pub mod signatures;
+pub mod step;
+pub mod target;

@@ -1,0 +1,267 @@
+//! `init`: prepares a target.
+
+use super::{Failure, Printing};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+use uuid::Uuid;
+use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_format::inspect::{Inspection, State};
+use xen_pmem_format::sizing::EntrySizes;
+use xen_pmem_format::superblock::UnixTime;
+use xen_pmem_format::units::{Bytes, PhysAddr};
+use xen_pmem_provision::document::Document;
+use xen_pmem_provision::geometry::Geometry;
+use xen_pmem_provision::init::{self, Error, Plan, Request};
+use xen_pmem_provision::layout::{self, PartitionRequest, Reserve};
+use xen_pmem_provision::picture;
+use xen_pmem_provision::placement::Found;
+use xen_pmem_provision::step::{self, Step};
+use xen_pmem_provision::target::{Access, Target};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A block device (/dev/pmem0) or an image file
+    target: PathBuf,
+    /// Make a new image of this size (bytes, or with K, M, G or T)
+    #[arg(long)]
+    size: Option<Bytes>,
+    /// How much to reserve for Xen: `auto`, what it needs for the whole namespace, or a size
+    #[arg(long, value_name = "auto|SIZE", default_value = "auto")]
+    reserve: Reserve,
+    /// A partition; repeatable [default: one over the rest]
+    #[arg(long = "partition", value_name = "SIZE|rest[:NAME[:TYPE-GUID]]")]
+    partitions: Vec<PartitionRequest>,
+    /// The physical address of an image, hexadecimal (0x...) or decimal; devices say themselves where they lie
+    #[arg(long, value_name = "ADDRESS")]
+    base: Option<PhysAddr>,
+    /// Plan for a Xen that also runs 32-bit PV guests
+    #[arg(long)]
+    pv32: bool,
+    /// The reservation's UUID [default: a random one]
+    #[arg(long)]
+    uuid: Option<Uuid>,
+    /// The partition table's disk GUID; partitions get GUIDs derived from it [default: a random one]
+    #[arg(long)]
+    disk_guid: Option<Uuid>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Prepare a target that is not blank, and give up what is on it; never one that is in use
+    #[arg(long)]
+    force: bool,
+}
+
+/// A write as a document has it.
+#[derive(Serialize)]
+pub(crate) struct Write {
+    offset: u64,
+    size: usize,
+    what: String,
+}
+
+/// The writes among the steps.
+pub(crate) fn writes(steps: &[Step]) -> Vec<Write> {
+    steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Write { offset, bytes, what } => Some(Write {
+                offset: offset.0,
+                size: bytes.len(),
+                what: what.clone(),
+            }),
+            Step::Flush => None,
+        })
+        .collect()
+}
+
+/// The document of a dry run: what would be there, and the writes that would make it.
+#[derive(Serialize)]
+struct DryRun {
+    schema: u32,
+    target: String,
+    device_size: u64,
+    disk_guid: Uuid,
+    uuid: Uuid,
+    reserved: Area,
+    needed: u64,
+    partitions: Vec<Partition>,
+    writes: Vec<Write>,
+}
+
+#[derive(Serialize)]
+struct Area {
+    base: u64,
+    size: u64,
+}
+
+#[derive(Serialize)]
+struct Partition {
+    number: usize,
+    start: u64,
+    size: u64,
+    name: String,
+    type_guid: Uuid,
+}
+
+impl DryRun {
+    fn of(target: &str, geometry: &Geometry, plan: &Plan) -> Self {
+        let area = |range: xen_pmem_format::units::DeviceRange| Area {
+            base: range.base().0,
+            size: range.size().0,
+        };
+        let partitions = (1..)
+            .zip(&plan.layout.partitions)
+            .map(|(number, (request, range))| Partition {
+                number,
+                start: range.base().0,
+                size: range.size().0,
+                name: request.name.clone(),
+                type_guid: request.type_guid,
+            });
+        Self {
+            schema: xen_pmem_provision::document::SCHEMA,
+            target: target.to_owned(),
+            device_size: geometry.device_size.0,
+            disk_guid: plan.superblock.disk_guid,
+            uuid: plan.superblock.uuid,
+            reserved: area(plan.layout.reserved),
+            needed: plan.layout.need.total.0,
+            partitions: partitions.collect(),
+            writes: writes(&plan.steps),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+    let path = &arguments.target;
+    let request = request(arguments)?;
+    if let Some(size) = arguments.size {
+        return create(arguments, size, &request, printing);
+    }
+    let access = if arguments.dry_run { Access::Read } else { Access::Write };
+    let mut target = Target::open(path, access).map_err(|error| Failure::target(path, &error))?;
+    prepare(arguments, &mut target, &request, printing)
+}
+
+/// Prepares a new image; on failure there is none.
+fn create(arguments: &Arguments, size: Bytes, request: &Request, printing: Printing) -> Result<ExitStatus, Failure> {
+    let path = &arguments.target;
+    let mut target = Target::create(path, size).map_err(|error| Failure::target(path, &error))?;
+    let result = prepare(arguments, &mut target, request, printing);
+    if result.is_err() || arguments.dry_run {
+        target.discard();
+    }
+    result
+}
+
+fn prepare(
+    arguments: &Arguments,
+    target: &mut Target,
+    request: &Request,
+    printing: Printing,
+) -> Result<ExitStatus, Failure> {
+    let path = &arguments.target;
+    let name = path.display().to_string();
+    let inspection = target.inspect().map_err(|error| Failure::target(path, &error))?;
+    let geometry = target
+        .geometry(inspection.lba_size, arguments.base)
+        .map_err(|error| Failure::target(path, &error))?;
+    let plan = init::plan(target.file(), &geometry, &inspection, request)
+        .map_err(|error| Failure::of(path, status_of(&error), error))?;
+    if matches!(target.found(), Found::Raw(_)) {
+        tracing::warn!(
+            "{name} is a raw namespace: reconfiguring it later would destroy the start of its partition table, and it has no DAX; prefer fsdax (ndctl create-namespace --mode=fsdax --map=mem) before preparing it"
+        );
+    }
+    if arguments.dry_run {
+        let document = DryRun::of(&name, &geometry, &plan);
+        printing.print(&document, || {
+            let picture = picture::of_plan(&name, &plan.layout, &geometry);
+            format!("{picture}  would be written:\n{}", picture::of_steps(&plan.steps))
+        })?;
+        return Ok(ExitStatus::Done);
+    }
+    for trace in &plan.overwritten {
+        tracing::warn!("{name}: giving up {trace}");
+    }
+    step::apply(target.file(), &plan.steps).map_err(|error| Failure::of(path, ExitStatus::Failed, error))?;
+    let after = target.inspect().map_err(|error| Failure::target(path, &error))?;
+    confirm(path, &after, &plan)?;
+    target
+        .reread_partitions()
+        .map_err(|error| Failure::target(path, &error))?;
+    printing.print(&Document::of(&name, &after), || {
+        picture::of_device(&name, &after, &geometry)
+    })?;
+    Ok(ExitStatus::Done)
+}
+
+/// Reads back what was written.
+fn confirm(path: &std::path::Path, after: &Inspection, plan: &Plan) -> Result<(), Failure> {
+    let found = after.reservation().map(|(superblock, _)| *superblock);
+    if after.state == State::Prepared && found == Some(plan.superblock) {
+        return Ok(());
+    }
+    let what = format!(
+        "what was written does not read back: it is {} ({})",
+        after.state.as_str(),
+        after.reasons()
+    );
+    Err(Failure::of(path, ExitStatus::Failed, what))
+}
+
+fn status_of(error: &Error) -> ExitStatus {
+    match error {
+        Error::NotBlank(_) | Error::Prepared(_) | Error::Layout(layout::Error::TooSmall { .. }) => ExitStatus::Refused,
+        Error::Layout(_) | Error::SameDiskGuid(_) | Error::NilUuid => ExitStatus::Usage,
+        _ => ExitStatus::Failed,
+    }
+}
+
+fn request(arguments: &Arguments) -> Result<Request, Failure> {
+    let partitions = match arguments.partitions.as_slice() {
+        [] => vec![PartitionRequest::default()],
+        partitions => partitions.to_vec(),
+    };
+    let disk_guid = arguments.disk_guid.unwrap_or_else(Uuid::new_v4);
+    Ok(Request {
+        reserve: arguments.reserve,
+        entries: if arguments.pv32 {
+            EntrySizes::XEN_X86_64_PV32
+        } else {
+            EntrySizes::XEN_X86_64
+        },
+        partition_guids: partition_guids(arguments.disk_guid, partitions.len()),
+        partitions,
+        uuid: arguments.uuid.unwrap_or_else(Uuid::new_v4),
+        disk_guid,
+        now: now().map_err(|error| Failure::of(&arguments.target, ExitStatus::Usage, error))?,
+        force: arguments.force,
+    })
+}
+
+/// The partitions' own GUIDs: random ones, or, for output that can be reproduced, counted on from a disk GUID that was given.
+fn partition_guids(disk_guid: Option<Uuid>, count: usize) -> Vec<Uuid> {
+    match disk_guid {
+        None => std::iter::repeat_with(Uuid::new_v4).take(count).collect(),
+        Some(guid) => (1..)
+            .take(count)
+            .map(|number: u128| Uuid::from_u128(guid.as_u128().wrapping_add(number)))
+            .collect(),
+    }
+}
+
+/// The time, or the one of SOURCE_DATE_EPOCH, for output that can be reproduced.
+fn now() -> Result<UnixTime, String> {
+    if let Some(epoch) = std::env::var_os("SOURCE_DATE_EPOCH") {
+        let seconds = epoch.to_str().and_then(|text| text.parse().ok());
+        return seconds
+            .map(UnixTime)
+            .ok_or_else(|| "SOURCE_DATE_EPOCH is no number of seconds".to_owned());
+    }
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_err(|_| "the clock stands before 1970".to_owned())?;
+    Ok(UnixTime(elapsed.as_secs()))
+}

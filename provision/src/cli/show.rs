@@ -1,0 +1,32 @@
+//! `show`: what is on a target.
+
+use super::{Failure, Printing, status_of};
+use std::path::PathBuf;
+use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_format::units::PhysAddr;
+use xen_pmem_provision::document::Document;
+use xen_pmem_provision::picture;
+use xen_pmem_provision::target::{Access, Target};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A block device (/dev/pmem0) or an image file
+    target: PathBuf,
+    /// The physical address of an image, to show addresses with; hexadecimal (0x...) or decimal
+    #[arg(long, value_name = "ADDRESS")]
+    base: Option<PhysAddr>,
+}
+
+pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+    let path = &arguments.target;
+    let target = Target::open(path, Access::Read).map_err(|error| Failure::target(path, &error))?;
+    let inspection = target.inspect().map_err(|error| Failure::target(path, &error))?;
+    let geometry = target
+        .geometry(inspection.lba_size, arguments.base)
+        .map_err(|error| Failure::target(path, &error))?;
+    let name = path.display().to_string();
+    printing.print(&Document::of(&name, &inspection), || {
+        picture::of_device(&name, &inspection, &geometry)
+    })?;
+    Ok(status_of(inspection.state))
+}

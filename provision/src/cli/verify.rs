@@ -1,0 +1,34 @@
+//! `verify`: whether all is as it should be.
+
+use super::{Failure, Printing, status_of};
+use std::path::PathBuf;
+use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_format::inspect::{Inspection, State};
+use xen_pmem_provision::document::Document;
+use xen_pmem_provision::target::{Access, Target};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A block device (/dev/pmem0) or an image file
+    target: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+    let path = &arguments.target;
+    let target = Target::open(path, Access::Read).map_err(|error| Failure::target(path, &error))?;
+    let inspection = target.inspect().map_err(|error| Failure::target(path, &error))?;
+    let name = path.display().to_string();
+    printing.print(&Document::of(&name, &inspection), || text(&name, &inspection))?;
+    Ok(match inspection.state {
+        State::Degraded => ExitStatus::Damaged,
+        state => status_of(state),
+    })
+}
+
+fn text(name: &str, inspection: &Inspection) -> String {
+    let mut text = format!("{name}: {}\n", inspection.state.as_str());
+    for finding in &inspection.findings {
+        text.push_str(&format!("  - {finding}\n"));
+    }
+    text
+}

@@ -1,0 +1,116 @@
+//! A device as data: what `show --json` prints. Schema 1; offsets and sizes in bytes from the start of the device.
+
+use serde::Serialize;
+use uuid::Uuid;
+use xen_pmem_format::copies::Reading;
+use xen_pmem_format::inspect::Inspection;
+use xen_pmem_format::superblock::SuperBlock;
+use xen_pmem_format::table::Table;
+use xen_pmem_format::units::DeviceRange;
+
+/// The schema's number.
+pub const SCHEMA: u32 = 1;
+
+/// The document. Parts that are absent are null.
+#[derive(Clone, Debug, Serialize)]
+pub struct Document {
+    schema: u32,
+    target: String,
+    device_size: u64,
+    state: &'static str,
+    reason: Option<String>,
+    disk_guid: Option<Uuid>,
+    superblock: Option<Reservation>,
+    reserved: Option<Area>,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Reservation {
+    uuid: Option<Uuid>,
+    sequence: Option<u64>,
+    copies: Vec<Copy>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Copy {
+    which: String,
+    offset: u64,
+    status: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Area {
+    base: u64,
+    size: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Partition {
+    number: u32,
+    start: u64,
+    size: u64,
+    name: String,
+    type_guid: Uuid,
+}
+
+impl Document {
+    /// The document on a device.
+    pub fn of(target: &str, inspection: &Inspection) -> Self {
+        let reservation = inspection.reservation().map(|(superblock, _)| superblock);
+        Self {
+            schema: SCHEMA,
+            target: target.to_owned(),
+            device_size: inspection.device_size.0,
+            state: inspection.state.as_str(),
+            reason: Some(inspection.reasons()).filter(|reasons| !reasons.is_empty()),
+            disk_guid: inspection.table().map(Table::disk_guid),
+            superblock: copies(inspection, reservation),
+            reserved: reservation.map(|superblock| Area::of(superblock.reserved)),
+            partitions: inspection.table().map(partitions).unwrap_or_default(),
+        }
+    }
+}
+
+impl Area {
+    fn of(range: DeviceRange) -> Self {
+        Self {
+            base: range.base().0,
+            size: range.size().0,
+        }
+    }
+}
+
+/// What is known of the super block; nothing if there is no trace of one.
+fn copies(inspection: &Inspection, reservation: Option<&SuperBlock>) -> Option<Reservation> {
+    if inspection.copies.iter().all(|copy| copy.reading == Reading::Missing) {
+        return None;
+    }
+    Some(Reservation {
+        uuid: reservation.map(|superblock| superblock.uuid),
+        sequence: reservation.map(|superblock| superblock.sequence),
+        copies: inspection
+            .copies
+            .iter()
+            .map(|copy| Copy {
+                which: copy.which.to_string(),
+                offset: copy.offset.0,
+                status: copy.status.as_str(),
+            })
+            .collect(),
+    })
+}
+
+fn partitions(table: &Table) -> Vec<Partition> {
+    table
+        .partitions()
+        .iter()
+        .map(|partition| Partition {
+            number: partition.number,
+            start: partition.range.base().0,
+            size: partition.range.size().0,
+            name: partition.name.clone(),
+            type_guid: partition.type_guid,
+        })
+        .collect()
+}

@@ -1,0 +1,231 @@
+//! The partition table's bytes, both copies, with a first usable block past the reserved area.
+//!
+//! gptman encodes; its `update_from` would set the first usable block back to the end of the entries, so the headers are made
+//! field by field. Source: UEFI Specification 2.10, chapter 5.
+
+use crate::step::{self, Step};
+use gptman::{GPTHeader, GPTPartitionEntry};
+use std::io::{self, Seek, SeekFrom, Write};
+use uuid::Uuid;
+use xen_pmem_format::table::{DEFAULT_ENTRIES, ENTRY_SIZE, Place, SIGNATURE, Table, entry_blocks, head, last_lba};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize};
+
+/// The bytes of a header that carry meaning.
+const HEADER_SIZE: u32 = 92;
+/// The bytes at the start of block 0 that belong to a boot loader.
+const BOOT_CODE: usize = 440;
+
+/// A partition's entry to be.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its bytes.
+    pub range: DeviceRange,
+    /// What it is for.
+    pub type_guid: Uuid,
+    /// Its own GUID.
+    pub guid: Uuid,
+    /// Its name.
+    pub name: String,
+}
+
+/// Both copies of a partition table.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    lba_size: LbaSize,
+    device_size: Bytes,
+    primary: GPTHeader,
+    entries: Vec<GPTPartitionEntry>,
+}
+
+impl Tables {
+    /// A new table. `None` if a range is not made of whole blocks or does not fit.
+    pub fn new(
+        lba_size: LbaSize,
+        device_size: Bytes,
+        disk_guid: Uuid,
+        usable: DeviceRange,
+        partitions: &[Entry],
+    ) -> Option<Self> {
+        let last_of = |end: DeviceOffset| lba_size.lba_at(end)?.0.checked_sub(1);
+        let mut entries: Vec<GPTPartitionEntry> = Vec::new();
+        for partition in partitions {
+            entries.push(GPTPartitionEntry {
+                partition_type_guid: partition.type_guid.to_bytes_le(),
+                unique_partition_guid: partition.guid.to_bytes_le(),
+                starting_lba: lba_size.lba_at(partition.range.base())?.0,
+                ending_lba: last_of(partition.range.end())?,
+                attribute_bits: 0,
+                partition_name: partition.name.as_str().into(),
+            });
+        }
+        entries.resize_with(usize::try_from(DEFAULT_ENTRIES).ok()?, GPTPartitionEntry::empty);
+        let primary = GPTHeader {
+            signature: *SIGNATURE,
+            revision: [0, 0, 1, 0],
+            header_size: HEADER_SIZE,
+            crc32_checksum: 0,
+            reserved: [0; 4],
+            primary_lba: 1,
+            backup_lba: last_lba(lba_size, device_size)?.0,
+            first_usable_lba: lba_size.lba_at(usable.base())?.0,
+            last_usable_lba: last_of(usable.end())?,
+            disk_guid: disk_guid.to_bytes_le(),
+            partition_entry_lba: 2,
+            number_of_partition_entries: DEFAULT_ENTRIES,
+            size_of_partition_entry: ENTRY_SIZE,
+            partition_entry_array_crc32: 0,
+        };
+        Some(Self {
+            lba_size,
+            device_size,
+            primary,
+            entries,
+        })
+    }
+
+    /// The table that is there, with its first usable block moved to `first_usable`, and its backup at the end of the device. `None`
+    /// if that is not the start of a block.
+    pub fn with_first_usable(table: &Table, device_size: Bytes, first_usable: DeviceOffset) -> Option<Self> {
+        let lba_size = table.lba_size();
+        let last = last_lba(lba_size, device_size)?.0;
+        let entries = entry_blocks(lba_size, table.header().number_of_partition_entries);
+        let primary = GPTHeader {
+            primary_lba: 1,
+            backup_lba: last,
+            partition_entry_lba: 2,
+            first_usable_lba: lba_size.lba_at(first_usable)?.0,
+            last_usable_lba: last.checked_sub(entries)?.checked_sub(1)?,
+            ..table.header().clone()
+        };
+        Some(Self {
+            lba_size,
+            device_size,
+            primary,
+            entries: table.entries().to_vec(),
+        })
+    }
+
+    /// The end of the primary table: where the first usable block is without a reservation.
+    pub fn head_end(&self) -> DeviceOffset {
+        head(self.lba_size, self.primary.number_of_partition_entries).end()
+    }
+
+    /// The steps that write one copy, so that it is absent or whole at every moment; with the primary one the protective MBR, behind
+    /// the boot loader's bytes of `block_0`. `there` says that a header's signature stands in its place.
+    ///
+    /// # Errors
+    ///
+    /// If gptman cannot encode it.
+    pub fn write(&self, place: Place, there: bool, block_0: &[u8]) -> Result<Vec<Step>, gptman::Error> {
+        let blocks = entry_blocks(self.lba_size, self.primary.number_of_partition_entries);
+        let last = self.primary.backup_lba;
+        let (header, first_block, what) = match place {
+            Place::Primary => (self.primary.clone(), 0, "primary GPT"),
+            Place::Backup => {
+                let entries = last.saturating_sub(blocks);
+                let header = GPTHeader {
+                    primary_lba: last,
+                    backup_lba: 1,
+                    partition_entry_lba: entries,
+                    ..self.primary.clone()
+                };
+                (header, entries, "backup GPT")
+            }
+        };
+        let start = self.lba_size.offset_of(Lba(first_block)).unwrap_or_default();
+        let header_at = self.lba_size.offset_of(Lba(header.primary_lba)).unwrap_or_default();
+        let mut window = Window {
+            start: start.0,
+            position: start.0,
+            bytes: Vec::new(),
+        };
+        if place == Place::Primary {
+            window.bytes = self.protective_mbr(block_0);
+        }
+        header
+            .clone()
+            .write_into(&mut window, self.lba_size.bytes().0, &self.entries)?;
+        // A header's block is zero behind the header.
+        let length = self
+            .lba_size
+            .bytes()
+            .checked_mul(blocks.saturating_add(1))
+            .unwrap_or_default()
+            .0;
+        let length = if place == Place::Primary {
+            length.saturating_add(self.lba_size.bytes().0)
+        } else {
+            length
+        };
+        window.bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+        let at = usize::try_from(header_at.0.saturating_sub(start.0)).unwrap_or(0);
+        Ok(step::replace(start, &window.bytes, at, there, what))
+    }
+
+    /// Block 0: an MBR with one partition of type EEh over the whole device, so that tools which know no GPT see no free space.
+    fn protective_mbr(&self, block_0: &[u8]) -> Vec<u8> {
+        let blocks = self.lba_size.blocks_in(self.device_size).saturating_sub(1);
+        let size = u32::try_from(blocks).unwrap_or(u32::MAX);
+        let mut mbr: Vec<u8> = block_0
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(0))
+            .take(BOOT_CODE)
+            .collect();
+        mbr.extend([0; 6]);
+        // Not bootable; from cylinder/head/sector 0/0/2, type EEh, to the last one there can be.
+        mbr.extend([0, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff]);
+        mbr.extend(1u32.to_le_bytes());
+        mbr.extend(size.to_le_bytes());
+        mbr.extend([0; 48]);
+        mbr.extend([0x55, 0xaa]);
+        mbr
+    }
+}
+
+/// Where a copy's header belongs.
+pub fn header_at(place: Place, lba_size: LbaSize, device_size: Bytes) -> Option<DeviceOffset> {
+    match place {
+        Place::Primary => lba_size.offset_of(Lba(1)),
+        Place::Backup => lba_size.offset_of(last_lba(lba_size, device_size)?),
+    }
+}
+
+/// The bytes of a device from `start` on, as gptman writes them.
+struct Window {
+    start: u64,
+    position: u64,
+    bytes: Vec<u8>,
+}
+
+impl Write for Window {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let outside = || io::Error::other("a write before the window");
+        let at = self.position.checked_sub(self.start).ok_or_else(outside)?;
+        let at = usize::try_from(at).map_err(io::Error::other)?;
+        let end = at.checked_add(buffer.len()).ok_or_else(outside)?;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes.get_mut(at..end).ok_or_else(outside)?.copy_from_slice(buffer);
+        self.position = self
+            .position
+            .checked_add(u64::try_from(buffer.len()).map_err(io::Error::other)?)
+            .ok_or_else(outside)?;
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Window {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match to {
+            SeekFrom::Start(position) => self.position = position,
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        Ok(self.position)
+    }
+}

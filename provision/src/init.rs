@@ -1,0 +1,244 @@
+//! The plan that prepares a device.
+
+use crate::geometry::Geometry;
+use crate::gpt::{Entry, Tables, header_at};
+use crate::layout::{self, Layout, PartitionRequest, Reserve};
+use crate::signatures::{self, Trace};
+use crate::step::{self, SIGNATURE_SIZE, Step};
+use std::io;
+use uuid::Uuid;
+use xen_pmem_format::copies::Reading;
+use xen_pmem_format::inspect::Inspection;
+use xen_pmem_format::read::ReadAt;
+use xen_pmem_format::sizing::EntrySizes;
+use xen_pmem_format::superblock::{Creator, Features, Planned, SuperBlock, UnixTime, Which};
+use xen_pmem_format::table::{Place, SIGNATURE};
+use xen_pmem_format::units::DeviceOffset;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// How much is reserved.
+    pub reserve: Reserve,
+    /// What the reservation is sized for.
+    pub entries: EntrySizes,
+    /// The partitions.
+    pub partitions: Vec<PartitionRequest>,
+    /// The reservation's UUID.
+    pub uuid: Uuid,
+    /// The new table's disk GUID.
+    pub disk_guid: Uuid,
+    /// The partitions' own GUIDs, as many as there are partitions.
+    pub partition_guids: Vec<Uuid>,
+    /// The time.
+    pub now: UnixTime,
+    /// Whether what is there is given up.
+    pub force: bool,
+}
+
+/// What is to be done, and what it leads to.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where everything goes.
+    pub layout: Layout,
+    /// The super block to be.
+    pub superblock: SuperBlock,
+    /// What is to be done, in order.
+    pub steps: Vec<Step>,
+    /// What is there and is given up.
+    pub overwritten: Vec<Trace>,
+}
+
+/// Why a device is not prepared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request does not fit.
+    #[error(transparent)]
+    Layout(#[from] layout::Error),
+    /// The device has something on it.
+    #[error("it is not blank: there is {}; if that may be lost, say --force", list(.0))]
+    NotBlank(Vec<Trace>),
+    /// The device is prepared.
+    #[error(
+        "it is prepared already, as reservation {0}: see `show`; if its table and its partitions may be lost, say --force"
+    )]
+    Prepared(Uuid),
+    /// The GUID asked for is the one there.
+    #[error("the disk GUID {0} is the one of the table that is there: a new table must have another one")]
+    SameDiskGuid(Uuid),
+    /// A GUID that means nothing.
+    #[error("the nil UUID names nothing: give another one")]
+    NilUuid,
+    /// The creator's name does not fit.
+    #[error("the creator's name does not fit into a super block")]
+    Creator,
+    /// The device could not be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// gptman refuses.
+    #[error("the partition table cannot be encoded: {0}")]
+    Gpt(#[from] gptman::Error),
+}
+
+fn list(traces: &[Trace]) -> String {
+    traces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The name that this program writes into a super block.
+pub fn creator() -> Option<Creator> {
+    Creator::new(concat!("xen-pmem-provision ", env!("CARGO_PKG_VERSION")))
+}
+
+/// Plans the preparation of a device. Reads it and writes nothing.
+///
+/// # Errors
+///
+/// Why it cannot be prepared, or must not be.
+pub fn plan<D: ReadAt + ?Sized>(
+    device: &D,
+    geometry: &Geometry,
+    inspection: &Inspection,
+    request: &Request,
+) -> Result<Plan, Error> {
+    let layout = layout::layout(geometry, request.reserve, request.entries, &request.partitions)?;
+    if [request.uuid, request.disk_guid].iter().any(Uuid::is_nil) {
+        return Err(Error::NilUuid);
+    }
+    let overwritten = signatures::find(device, inspection)?;
+    if !request.force {
+        if let Some((superblock, _)) = inspection.reservation() {
+            return Err(Error::Prepared(superblock.uuid));
+        }
+        if !overwritten.is_empty() {
+            return Err(Error::NotBlank(overwritten));
+        }
+    }
+    if inspection
+        .table()
+        .is_some_and(|table| table.disk_guid() == request.disk_guid)
+    {
+        return Err(Error::SameDiskGuid(request.disk_guid));
+    }
+    let superblock = superblock(geometry, &layout, request)?;
+    let entries: Vec<Entry> = layout
+        .partitions
+        .iter()
+        .zip(&request.partition_guids)
+        .map(|((partition, range), guid)| Entry {
+            range: *range,
+            type_guid: partition.type_guid,
+            guid: *guid,
+            name: partition.name.clone(),
+        })
+        .collect();
+    let tables = Tables::new(
+        geometry.lba_size,
+        geometry.device_size,
+        request.disk_guid,
+        layout.usable,
+        &entries,
+    )
+    .ok_or(layout::Error::Overflow)?;
+    let steps = steps(device, geometry, inspection, &superblock, &tables)?;
+    Ok(Plan {
+        layout,
+        superblock,
+        steps,
+        overwritten,
+    })
+}
+
+fn superblock(geometry: &Geometry, layout: &Layout, request: &Request) -> Result<SuperBlock, Error> {
+    Ok(SuperBlock {
+        sequence: 1,
+        uuid: request.uuid,
+        disk_guid: request.disk_guid,
+        device_size: geometry.device_size,
+        reserved: layout.reserved,
+        planned: Planned {
+            entries: request.entries,
+            namespace_size: geometry.namespace().size(),
+            device_in_namespace: geometry.device_in_namespace(),
+        },
+        address_hint: geometry.address(DeviceOffset(0)).filter(|address| address.0 != 0),
+        created: request.now,
+        updated: request.now,
+        creator: creator().ok_or(Error::Creator)?,
+        features: Features::default(),
+    })
+}
+
+/// The order of the writes, which makes every cut-off point show the old state or the new one.
+///
+/// Without a reservation, super blocks first: until a table is whole there is none, and the primary table is the last thing
+/// written. Over a reservation, what is not in use first and what is in use last: the new state is complete before the
+/// old table goes.
+fn steps<D: ReadAt + ?Sized>(
+    device: &D,
+    geometry: &Geometry,
+    inspection: &Inspection,
+    superblock: &SuperBlock,
+    tables: &Tables,
+) -> Result<Vec<Step>, Error> {
+    let mut block_0 = vec![0; usize::try_from(geometry.lba_size.bytes().0).unwrap_or(512)];
+    device.read_exact_at(DeviceOffset(0), &mut block_0)?;
+    let copy = |which: Which| -> Vec<Step> {
+        let what = format!("{which} super block");
+        let there = holds(device, which.offset(), &which.signature());
+        step::replace(which.offset(), &superblock.encode(which), 0, there, &what)
+    };
+    let table = |place: Place| -> Result<Vec<Step>, Error> {
+        let at = header_at(place, geometry.lba_size, geometry.device_size);
+        let there = at.is_some_and(|at| holds(device, at, SIGNATURE));
+        Ok(tables.write(place, there, &block_0)?)
+    };
+    let mut steps = Vec::new();
+    if inspection.reservation().is_some() {
+        let (copy_in_use, table_in_use) = in_use(inspection);
+        steps.extend(copy(copy_in_use.other()));
+        steps.extend(table(other(table_in_use))?);
+        steps.extend(table(table_in_use)?);
+        steps.extend(copy(copy_in_use));
+    } else {
+        let last = if inspection.table().is_some() {
+            in_use(inspection).1
+        } else {
+            Place::Primary
+        };
+        steps.extend(copy(Which::Backup));
+        steps.extend(copy(Which::Primary));
+        steps.extend(table(other(last))?);
+        steps.extend(table(last)?);
+    }
+    Ok(steps)
+}
+
+/// The copy and the table that a reader goes by: the primary ones if both are good.
+pub fn in_use(inspection: &Inspection) -> (Which, Place) {
+    let valid = |which: Which| matches!(inspection.copy(which).reading, Reading::Valid(_));
+    let copy = match inspection.reservation() {
+        Some((believed, _)) => Which::BOTH
+            .into_iter()
+            .find(|which| inspection.copy(*which).reading == Reading::Valid(*believed))
+            .unwrap_or(Which::Primary),
+        None if valid(Which::Backup) && !valid(Which::Primary) => Which::Backup,
+        None => Which::Primary,
+    };
+    let table = inspection.table().map_or(Place::Primary, |table| table.place());
+    (copy, table)
+}
+
+/// The other of the two places of a table.
+pub fn other(place: Place) -> Place {
+    match place {
+        Place::Primary => Place::Backup,
+        Place::Backup => Place::Primary,
+    }
+}
+
+/// Whether a signature stands at an offset. What cannot be read may be one.
+pub fn holds<D: ReadAt + ?Sized>(device: &D, offset: DeviceOffset, signature: &[u8; SIGNATURE_SIZE]) -> bool {
+    let mut found = [0; SIGNATURE_SIZE];
+    device.read_exact_at(offset, &mut found).is_err() || found == *signature
+}

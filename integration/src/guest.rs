@@ -140,7 +140,7 @@ impl Vm {
             self.run(&format!("modprobe {module}"))?;
         }
         let bin = format!("/usr/lib/xen-{xen_version}/bin");
-        self.script("mount -t xenfs xenfs /proc/xen && mkdir -p /run/xenstored /var/lib/xenstored")?;
+        self.script("mount -t xenfs xenfs /proc/xen && mkdir -p /run/xenstored /var/lib/xenstored /var/lib/xen")?;
         self.run(&format!("{bin}/xenstored --pid-file /run/xenstored/pid"))?;
         self.wait_for("/run/xenstored/socket")?;
         self.run(&format!("{bin}/xen-init-dom0"))?;

@@ -60,7 +60,10 @@ fn attribute(path: &Path) -> Result<Option<String>, Unfit> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Unfit::Io { path: path.display().to_string(), error }),
+        Err(error) => Err(Unfit::Io {
+            path: path.display().to_string(),
+            error,
+        }),
     }
 }
 
@@ -89,7 +92,9 @@ mod tests {
         type Verdict = fn(&Result<(), Unfit>) -> bool;
         let table: &[(&[(&str, &str)], Verdict)] = &[
             (&[], |r| matches!(r, Err(Unfit::NotXen(_)))),
-            (&[("sys/hypervisor/type", "other\n")], |r| matches!(r, Err(Unfit::NotXen(_)))),
+            (&[("sys/hypervisor/type", "other\n")], |r| {
+                matches!(r, Err(Unfit::NotXen(_)))
+            }),
             (&[xen, pv, control], |r| r.is_ok()),
             (&[xen, pv, zero], |r| r.is_ok()),
             (&[xen, zero, ("proc/xen/capabilities", "")], |r| r.is_ok()),

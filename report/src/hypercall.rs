@@ -48,7 +48,12 @@ impl<T: Transport> Hypercall<T> {
 
 /// The frames of a range: first and one past the last. `None` if it is not made of whole frames.
 fn frames(range: PhysRange) -> Option<(u64, u64)> {
-    let frame = |bytes: u64| Bytes(bytes).is_aligned(PAGE).then(|| bytes.checked_div(PAGE.0)).flatten();
+    let frame = |bytes: u64| {
+        Bytes(bytes)
+            .is_aligned(PAGE)
+            .then(|| bytes.checked_div(PAGE.0))
+            .flatten()
+    };
     frame(range.base().0).zip(frame(range.end().0))
 }
 
@@ -61,8 +66,13 @@ impl<T: Transport> Sink for Hypercall<T> {
         let what = || format!("reservation {} of {}", report.uuid(), report.device());
         let range = frames(report.range())
             .with_context(|| format!("{}: its range {} is not made of whole pages", what(), report.range()))?;
-        let reserved = frames(report.reserved())
-            .with_context(|| format!("{}: its reserved area {} is not made of whole pages", what(), report.reserved()))?;
+        let reserved = frames(report.reserved()).with_context(|| {
+            format!(
+                "{}: its reserved area {} is not made of whole pages",
+                what(),
+                report.reserved()
+            )
+        })?;
         let mut request = Request::add(Add::new(range, reserved));
         match self.transport.platform_op(&mut request) {
             Ok(()) => Ok(Outcome::Published),
@@ -77,14 +87,27 @@ impl<T: Transport> Sink for Hypercall<T> {
                     report.reserved().size()
                 )
             }
-            Err(Errno::BUSY) => bail!("{}: the hypervisor knows some of these frames as something else already", what()),
+            Err(Errno::BUSY) => bail!(
+                "{}: the hypervisor knows some of these frames as something else already",
+                what()
+            ),
             Err(Errno::OPNOTSUPP) => {
-                bail!("{}: the hypervisor speaks another version of this hypercall than {}", what(), abi::VERSION)
+                bail!(
+                    "{}: the hypervisor speaks another version of this hypercall than {}",
+                    what(),
+                    abi::VERSION
+                )
             }
             Err(Errno::PERM | Errno::ACCESS) => {
-                bail!("{}: the hypervisor does not allow this domain to report persistent memory", what())
+                bail!(
+                    "{}: the hypervisor does not allow this domain to report persistent memory",
+                    what()
+                )
             }
-            Err(errno) => bail!("{}: the hypervisor refused it ({errno}); `xl dmesg` has the reason", what()),
+            Err(errno) => bail!(
+                "{}: the hypervisor refused it ({errno}); `xl dmesg` has the reason",
+                what()
+            ),
         }
     }
 
@@ -130,7 +153,11 @@ mod tests {
                 (result, meaning) => panic!("{answer:?}: {result:?}, not {meaning:?}"),
             }
             let expected = Request::add(Add::new((0x10_0000, 0x12_0000), (0x10_0400, 0x10_0a00)));
-            assert_eq!(hypervisor.1, [expected], "frames of the namespace and of the reserved area, once");
+            assert_eq!(
+                hypervisor.1,
+                [expected],
+                "frames of the namespace and of the reserved area, once"
+            );
         }
     }
 }

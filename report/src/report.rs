@@ -51,7 +51,9 @@ pub enum Refusal {
     #[error("its partition {0} overlaps the reserved area")]
     PartitionOnReserved(u32),
     /// Another device has the same reservation UUID.
-    #[error("{other} has the same reservation UUID {uuid}: a copied disk? Neither is reported; give one a new UUID with `xen-pmem-provision init --force`")]
+    #[error(
+        "{other} has the same reservation UUID {uuid}: a copied disk? Neither is reported; give one a new UUID with `xen-pmem-provision init --force`"
+    )]
     SameUuid {
         /// The UUID.
         uuid: Uuid,
@@ -74,15 +76,31 @@ impl Report {
     /// The first [`Refusal`] that applies.
     pub fn of(device: &Device) -> Result<Self, Refusal> {
         if !device.state.is_reportable() {
-            let reason = device.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            return Err(Refusal::NotPrepared { state: device.state, reason });
+            let reason = device
+                .reason
+                .as_ref()
+                .map(|reason| format!(": {reason}"))
+                .unwrap_or_default();
+            return Err(Refusal::NotPrepared {
+                state: device.state,
+                reason,
+            });
         }
         let uuid = device.uuid.ok_or(Refusal::Unknown("reservation UUID"))?;
         let range = device.namespace.ok_or(Refusal::Unknown("namespace"))?.0;
         let device_range = device.device_range.ok_or(Refusal::Unknown("device range"))?.0;
         let reserved = device.reserved.ok_or(Refusal::Unknown("reserved area"))?.0;
         let within = |inner_name, inner: PhysRange, outer_name, outer: PhysRange| {
-            if outer.contains(inner) { Ok(()) } else { Err(Refusal::Outside { inner_name, inner, outer_name, outer }) }
+            if outer.contains(inner) {
+                Ok(())
+            } else {
+                Err(Refusal::Outside {
+                    inner_name,
+                    inner,
+                    outer_name,
+                    outer,
+                })
+            }
         };
         if let Some(region) = device.region {
             within("namespace", range, "region", region.0)?;
@@ -98,7 +116,13 @@ impl Report {
                 return Err(Refusal::PartitionOnReserved(partition.number));
             }
         }
-        Ok(Self { uuid, device: device.device.clone(), range, reserved, data: device.partitions.clone() })
+        Ok(Self {
+            uuid,
+            device: device.device.clone(),
+            range,
+            reserved,
+            data: device.partitions.clone(),
+        })
     }
 
     /// The reservation's UUID: what it is known by.
@@ -136,7 +160,9 @@ pub fn of_all(devices: &[Device]) -> Vec<(&Device, Result<Report, Refusal>)> {
         .map(|(index, (device, report))| {
             let others = each.iter().enumerate().filter(|(other, _)| *other != index);
             let conflict = report.as_ref().ok().and_then(|report| {
-                others.filter_map(|(_, (_, other))| other.as_ref().ok()).find_map(|other| conflict(report, other))
+                others
+                    .filter_map(|(_, (_, other))| other.as_ref().ok())
+                    .find_map(|other| conflict(report, other))
             });
             (*device, conflict.map_or_else(|| report.clone(), Err))
         })
@@ -146,7 +172,10 @@ pub fn of_all(devices: &[Device]) -> Vec<(&Device, Result<Report, Refusal>)> {
 fn conflict(report: &Report, other: &Report) -> Option<Refusal> {
     let name = other.device.clone();
     if report.uuid == other.uuid {
-        Some(Refusal::SameUuid { uuid: report.uuid, other: name })
+        Some(Refusal::SameUuid {
+            uuid: report.uuid,
+            other: name,
+        })
     } else if report.range.overlaps(other.range) {
         Some(Refusal::Overlap { other: name })
     } else {
@@ -180,8 +209,14 @@ pub(crate) mod tests {
             numa_node: Some(0),
             reserved: Some(span(BASE + 4 * MIB, 6 * MIB)),
             partitions: vec![
-                Partition { number: 1, range: span(BASE + 10 * MIB, 100 * MIB) },
-                Partition { number: 3, range: span(BASE + 110 * MIB, 4096) },
+                Partition {
+                    number: 1,
+                    range: span(BASE + 10 * MIB, 100 * MIB),
+                },
+                Partition {
+                    number: 3,
+                    range: span(BASE + 110 * MIB, 4096),
+                },
             ],
             reason: None,
         }
@@ -206,14 +241,26 @@ pub(crate) mod tests {
             (|d| d.namespace = None, "namespace is not known"),
             (|d| d.device_range = None, "device range is not known"),
             (|d| d.reserved = None, "reserved area is not known"),
-            (|d| d.region = Some(span(BASE, 256 * MIB)), "does not lie within its region"),
+            (
+                |d| d.region = Some(span(BASE, 256 * MIB)),
+                "does not lie within its region",
+            ),
             (|d| d.namespace = Some(span(BASE, 256 * MIB)), "device range"),
-            (|d| d.reserved = Some(span(BASE, 6 * MIB)), "does not lie within its device range"),
-            (|d| d.reserved = Some(span(BASE + 510 * MIB, 6 * MIB)), "does not lie within its device range"),
+            (
+                |d| d.reserved = Some(span(BASE, 6 * MIB)),
+                "does not lie within its device range",
+            ),
+            (
+                |d| d.reserved = Some(span(BASE + 510 * MIB, 6 * MIB)),
+                "does not lie within its device range",
+            ),
             (|d| d.reserved = Some(span(BASE + 4 * MIB, 0)), "superpages"),
             (|d| d.reserved = Some(span(BASE + 4 * MIB, MIB)), "superpages"),
             (|d| d.reserved = Some(span(BASE + 3 * MIB, 2 * MIB)), "superpages"),
-            (|d| d.reserved = Some(span(BASE + 4 * MIB, 8 * MIB)), "partition 1 overlaps"),
+            (
+                |d| d.reserved = Some(span(BASE + 4 * MIB, 8 * MIB)),
+                "partition 1 overlaps",
+            ),
             (|d| d.partitions[1].range = span(BASE + 511 * MIB, 2 * MIB), "partition"),
         ];
         for (doubt, word) in doubts {
@@ -235,7 +282,10 @@ pub(crate) mod tests {
             partitions: Vec::new(),
             ..device()
         };
-        let third = Device { uuid: Some(Uuid::from_u128(7)), ..copy.clone() };
+        let third = Device {
+            uuid: Some(Uuid::from_u128(7)),
+            ..copy.clone()
+        };
         let devices = [device(), copy];
         for (_, report) in of_all(&devices) {
             assert!(matches!(report, Err(Refusal::SameUuid { .. })), "{report:?}");
@@ -245,7 +295,11 @@ pub(crate) mod tests {
 
     #[test]
     fn overlapping_ranges_are_both_refused() {
-        let other = Device { device: "/dev/pmem1".to_owned(), uuid: Some(Uuid::from_u128(2)), ..device() };
+        let other = Device {
+            device: "/dev/pmem1".to_owned(),
+            uuid: Some(Uuid::from_u128(2)),
+            ..device()
+        };
         for (_, report) in of_all(&[device(), other]) {
             assert!(matches!(report, Err(Refusal::Overlap { .. })), "{report:?}");
         }

@@ -90,7 +90,10 @@ impl<X: Xs> XenStore<X> {
         let mut all = Vec::new();
         for name in self.children(ROOT)?.unwrap_or_default() {
             let nodes = self.leaves(&format!("{ROOT}/{name}"))?;
-            all.push(Published { name: name.into(), nodes });
+            all.push(Published {
+                name: name.into(),
+                nodes,
+            });
         }
         all.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(all)
@@ -147,7 +150,9 @@ impl<X: Xs> XenStore<X> {
     }
 
     fn write(&self, path: &str, value: &str) -> anyhow::Result<()> {
-        self.client.write(path, value).with_context(|| format!("cannot write {path} in XenStore"))
+        self.client
+            .write(path, value)
+            .with_context(|| format!("cannot write {path} in XenStore"))
     }
 
     fn rm(&self, path: &str) -> anyhow::Result<()> {
@@ -199,7 +204,11 @@ fn stale_partitions(there: &BTreeMap<String, String>, wanted: &BTreeMap<String, 
     let parents = |nodes: &BTreeMap<String, String>| -> Vec<String> {
         let mut parents: Vec<String> = nodes
             .keys()
-            .flat_map(|path| path.match_indices('/').map(|(at, _)| path.split_at(at).0.to_owned()).collect::<Vec<_>>())
+            .flat_map(|path| {
+                path.match_indices('/')
+                    .map(|(at, _)| path.split_at(at).0.to_owned())
+                    .collect::<Vec<_>>()
+            })
             .collect();
         parents.sort();
         parents.dedup();
@@ -207,7 +216,11 @@ fn stale_partitions(there: &BTreeMap<String, String>, wanted: &BTreeMap<String, 
     };
     let wanted = parents(wanted);
     // The deepest first, though removing a parent takes its children along.
-    parents(there).into_iter().rev().filter(|parent| !wanted.contains(parent)).collect()
+    parents(there)
+        .into_iter()
+        .rev()
+        .filter(|parent| !wanted.contains(parent))
+        .collect()
 }
 
 #[cfg(test)]

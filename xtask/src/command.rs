@@ -16,7 +16,9 @@ fn line(command: &Command) -> String {
 ///
 /// If it cannot be started or does not exit with 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start `{}`", line(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{}`", line(command)))?;
     if !status.success() {
         bail!("`{}` failed: {status}", line(command));
     }
@@ -29,8 +31,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 ///
 /// If it cannot be started or does not exit with 0; with what it said.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
-    let Output { status, stdout, stderr } =
-        command.stdin(Stdio::null()).output().with_context(|| format!("cannot start `{}`", line(command)))?;
+    let Output { status, stdout, stderr } = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{}`", line(command)))?;
     if !status.success() {
         bail!(
             "`{}` failed: {status}\n{}{}",

@@ -78,7 +78,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return command::run(scenarios.arg("--shell"));
     }
     step(&format!("running the scenarios on {}", options.suite.name()));
-    let jobs = options.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into)).unwrap_or(1);
+    let jobs = options
+        .jobs
+        .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
+        .unwrap_or(1);
     scenarios.arg("--test-threads").arg(jobs.to_string());
     if !options.scenarios.is_empty() {
         scenarios.arg("--exact").args(&options.scenarios);
@@ -148,7 +151,19 @@ fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) ->
     modules::stage(root, &kernels.version, &stage)?;
 
     let mut image = Image::create(base)?;
-    for folder in ["proc", "sys", "dev", "run", "tmp", "mnt", "etc", "root", "var/lib/xenstored", "var/log", "usr/local/bin"] {
+    for folder in [
+        "proc",
+        "sys",
+        "dev",
+        "run",
+        "tmp",
+        "mnt",
+        "etc",
+        "root",
+        "var/lib/xenstored",
+        "var/log",
+        "usr/local/bin",
+    ] {
         image.folder(Path::new(folder))?;
     }
     for folder in ["bin", "sbin", "lib", "lib64"] {
@@ -158,8 +173,10 @@ fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) ->
     for name in ["modprobe", "insmod", "rmmod", "lsmod"] {
         image.link(&Path::new("usr/sbin").join(name), Path::new("/usr/bin/kmod"))?;
     }
-    let programs: Vec<PathBuf> =
-        PROGRAMS.iter().map(|program| PathBuf::from(program.replace("{xen}", suite.xen_version()))).collect();
+    let programs: Vec<PathBuf> = PROGRAMS
+        .iter()
+        .map(|program| PathBuf::from(program.replace("{xen}", suite.xen_version())))
+        .collect();
     let programs: Vec<PathBuf> = programs.into_iter().map(|program| merged(root, program)).collect();
     for file in programs.iter().chain(&libraries::of(root, &programs)?) {
         image.file_of(root, file)?;
@@ -177,7 +194,10 @@ fn merged(root: &Path, program: PathBuf) -> PathBuf {
     if root.join(&program).exists() {
         return program;
     }
-    elsewhere.into_iter().find(|path| root.join(path).exists()).unwrap_or(program)
+    elsewhere
+        .into_iter()
+        .find(|path| root.join(path).exists())
+        .unwrap_or(program)
 }
 
 /// The suite's part followed by the tools under test and the agent, which is the guest's first process.

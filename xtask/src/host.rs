@@ -13,10 +13,22 @@ pub(crate) struct Need {
 
 /// What the scenarios need.
 pub(crate) const E2E: &[Need] = &[
-    Need { program: "qemu-system-x86_64", package: "qemu-system-x86" },
-    Need { program: "depmod", package: "kmod" },
-    Need { program: "apt-get", package: "apt" },
-    Need { program: "dpkg-deb", package: "dpkg" },
+    Need {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+    },
+    Need {
+        program: "depmod",
+        package: "kmod",
+    },
+    Need {
+        program: "apt-get",
+        package: "apt",
+    },
+    Need {
+        program: "dpkg-deb",
+        package: "dpkg",
+    },
 ];
 
 /// Installs what is missing, with root; otherwise says what to install.
@@ -25,8 +37,11 @@ pub(crate) const E2E: &[Need] = &[
 ///
 /// Without root, the one line to run; with root, whatever apt says.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
-    let missing: Vec<&str> =
-        needs.iter().filter(|need| !command::exists(need.program)).map(|need| need.package).collect();
+    let missing: Vec<&str> = needs
+        .iter()
+        .filter(|need| !command::exists(need.program))
+        .map(|need| need.package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }

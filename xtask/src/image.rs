@@ -26,7 +26,11 @@ impl Image {
     /// If it cannot be made.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { file: BufWriter::new(file), folders: BTreeSet::new(), inode: 0 })
+        Ok(Self {
+            file: BufWriter::new(file),
+            folders: BTreeSet::new(),
+            inode: 0,
+        })
     }
 
     fn entry(&mut self, name: &Path, kind: ModeFileType, permissions: u32, content: &[u8]) -> Result<()> {
@@ -49,7 +53,11 @@ impl Image {
     ///
     /// If the archive cannot be written.
     pub(crate) fn folder(&mut self, path: &Path) -> Result<()> {
-        let above: Vec<PathBuf> = path.ancestors().map(Path::to_path_buf).filter(|path| !path.as_os_str().is_empty()).collect();
+        let above: Vec<PathBuf> = path
+            .ancestors()
+            .map(Path::to_path_buf)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect();
         for folder in above.into_iter().rev() {
             if self.folders.insert(folder.clone()) {
                 self.entry(&folder, ModeFileType::Directory, 0o755, &[])?;
@@ -81,7 +89,12 @@ impl Image {
         }
         self.folder(path.parent().unwrap_or(Path::new("")))?;
         let content = fs::read(source).with_context(what)?;
-        self.entry(path, ModeFileType::Regular, metadata.permissions().mode() & 0o777, &content)
+        self.entry(
+            path,
+            ModeFileType::Regular,
+            metadata.permissions().mode() & 0o777,
+            &content,
+        )
     }
 
     /// Adds `path` of `root`, and if it is a link what it leads to, each under its own name.

@@ -40,7 +40,12 @@ pub(crate) fn prepare(suite: Suite, root: &Path, fresh: bool) -> Result<Kernels>
         let elf = crate::command::output(std::process::Command::new("gzip").args(["-dc"]).arg(&xen_gz))?;
         fs::write(&xen, elf)?;
     }
-    Ok(Kernels { version, vmlinuz, vmlinux, xen })
+    Ok(Kernels {
+        version,
+        vmlinuz,
+        vmlinux,
+        xen,
+    })
 }
 
 fn file_name(path: &Path) -> String {
@@ -54,13 +59,21 @@ fn find(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
         .filter(|path| wanted(&file_name(path)))
         .collect();
     found.sort();
-    found.pop().with_context(|| format!("no such kernel in {}", folder.display()))
+    found
+        .pop()
+        .with_context(|| format!("no such kernel in {}", folder.display()))
 }
 
 /// The ELF image in a bzImage: Linux `Documentation/arch/x86/boot.rst`, `payload_offset` and `payload_length`, counted from the
 /// end of the set-up sectors.
 fn vmlinux_of(image: &[u8]) -> Result<Vec<u8>> {
-    let byte = |at: usize| image.get(at).copied().map(usize::from).context("too short for a bzImage");
+    let byte = |at: usize| {
+        image
+            .get(at)
+            .copied()
+            .map(usize::from)
+            .context("too short for a bzImage")
+    };
     let word = |at: usize| -> Result<usize> {
         let bytes = image.get(at..at + 4).context("too short for a bzImage")?;
         Ok(usize::try_from(u32::from_le_bytes(bytes.try_into()?))?)
@@ -73,7 +86,9 @@ fn vmlinux_of(image: &[u8]) -> Result<Vec<u8>> {
         sectors => sectors,
     };
     let start = (setup_sectors + 1) * 512 + word(0x248)?;
-    let payload = image.get(start..start + word(0x24c)?).context("the payload ends beyond the image")?;
+    let payload = image
+        .get(start..start + word(0x24c)?)
+        .context("the payload ends beyond the image")?;
     let mut elf = Vec::new();
     match payload {
         // The reader stops at the end of the stream; the size that the kernel's build appends is not read.

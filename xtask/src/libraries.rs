@@ -1,9 +1,9 @@
 //! The shared libraries that programs need, read from their ELF headers.
 
 use anyhow::{Context as _, Result, bail};
+use object::Endianness;
 use object::elf::{DT_NEEDED, FileHeader64};
 use object::read::elf::{Dyn as _, FileHeader as _};
-use object::Endianness;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,9 @@ fn needed(bytes: &[u8]) -> Result<Vec<String>> {
     let header = FileHeader64::<Endianness>::parse(bytes)?;
     let endian = header.endian()?;
     let sections = header.sections(endian, bytes)?;
-    let Some((entries, link)) = sections.dynamic(endian, bytes)? else { return Ok(Vec::new()) };
+    let Some((entries, link)) = sections.dynamic(endian, bytes)? else {
+        return Ok(Vec::new());
+    };
     let strings = sections.strings(endian, bytes, link)?;
     entries
         .iter()
@@ -56,7 +58,10 @@ pub(crate) fn of(root: &Path, programs: &[PathBuf]) -> Result<BTreeSet<PathBuf>>
         }
         for name in names {
             let Some(library) = find(root, &name) else {
-                bail!("{} needs {name}, which none of the unpacked packages has", file.display());
+                bail!(
+                    "{} needs {name}, which none of the unpacked packages has",
+                    file.display()
+                );
             };
             if libraries.insert(library.clone()) {
                 left.push(library);

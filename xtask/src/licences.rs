@@ -49,23 +49,38 @@ pub(crate) fn run() -> Result<()> {
         .packages
         .iter()
         .filter(|package| !rules.allow(package))
-        .map(|package| format!("{} {}: {}", package.name, package.version, package.license.as_deref().unwrap_or("none")))
+        .map(|package| {
+            format!(
+                "{} {}: {}",
+                package.name,
+                package.version,
+                package.license.as_deref().unwrap_or("none")
+            )
+        })
         .collect();
     if !refused.is_empty() {
         bail!("licences that are not allowed:\n  {}", refused.join("\n  "));
     }
-    let unused: Vec<&String> =
-        rules.exceptions.keys().filter(|name| metadata.packages.iter().all(|package| package.name != **name)).collect();
+    let unused: Vec<&String> = rules
+        .exceptions
+        .keys()
+        .filter(|name| metadata.packages.iter().all(|package| package.name != **name))
+        .collect();
     if !unused.is_empty() {
         bail!("exceptions in {} that no package needs: {unused:?}", path.display());
     }
-    println!("{} packages, all with a licence that is allowed", metadata.packages.len());
+    println!(
+        "{} packages, all with a licence that is allowed",
+        metadata.packages.len()
+    );
     Ok(())
 }
 
 impl Rules {
     fn allow(&self, package: &Package) -> bool {
-        let Some(licence) = package.license.as_deref() else { return false };
+        let Some(licence) = package.license.as_deref() else {
+            return false;
+        };
         let excepted = self
             .exceptions
             .get(&package.name)
@@ -82,7 +97,11 @@ fn allows(expression: &str, allowed: &BTreeSet<String>) -> bool {
     expression
         .split(" OR ")
         .flat_map(|alternative| alternative.split('/'))
-        .any(|alternative| alternative.split(" AND ").all(|licence| allowed.contains(licence.trim())))
+        .any(|alternative| {
+            alternative
+                .split(" AND ")
+                .all(|licence| allowed.contains(licence.trim()))
+        })
 }
 
 #[cfg(test)]

@@ -14,6 +14,15 @@ pub(crate) fn run() -> Result<()> {
     step("formatting");
     command::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
     step("clippy");
-    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    let clippy = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
     command::run(workspace::cargo().args(clippy))
 }

@@ -82,9 +82,14 @@ fn closure(index: &str, wanted: &[&str]) -> Result<BTreeSet<String>> {
     let mut files = BTreeMap::new();
     let mut needs = BTreeMap::new();
     for line in index.lines() {
-        let Some((file, dependencies)) = line.split_once(':') else { bail!("modules.dep has a line without a colon: {line}") };
+        let Some((file, dependencies)) = line.split_once(':') else {
+            bail!("modules.dep has a line without a colon: {line}")
+        };
         files.insert(module_name(file), file.to_owned());
-        needs.insert(file.to_owned(), dependencies.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        needs.insert(
+            file.to_owned(),
+            dependencies.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+        );
     }
     let names = wanted.iter().map(|name| module_name(name));
     let mut left: Vec<String> = names.filter_map(|name| files.get(&name).cloned()).collect();
@@ -108,6 +113,9 @@ mod tests {
         let index = "kernel/a/nd_pmem.ko.xz: kernel/a/nd-btt.ko.xz kernel/l.ko.xz\nkernel/a/nd-btt.ko.xz: kernel/l.ko.xz\nkernel/l.ko.xz:\nkernel/other.ko.xz:\n";
         let files = closure(index, &["nd_pmem", "ext4"]).unwrap();
         let files: Vec<_> = files.iter().map(String::as_str).collect();
-        assert_eq!(files, ["kernel/a/nd-btt.ko.xz", "kernel/a/nd_pmem.ko.xz", "kernel/l.ko.xz"]);
+        assert_eq!(
+            files,
+            ["kernel/a/nd-btt.ko.xz", "kernel/a/nd_pmem.ko.xz", "kernel/l.ko.xz"]
+        );
     }
 }

@@ -27,7 +27,6 @@ const LEFT_OUT: &[&str] = &[
     "libklibc",
     "libperl",
     "libpython3",
-    "libssl",
     "linux-base",
     "media-types",
     "netbase",
@@ -83,8 +82,9 @@ pub(crate) fn sysroot(suite: Suite) -> Result<Sysroot> {
     fs::create_dir_all(&archives)?;
     command::output(apt.get().current_dir(&archives).arg("download").args(&packages))
         .context("fetching the guest's packages")?;
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(&archives)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    let mut files: Vec<PathBuf> = fs::read_dir(&archives)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "deb"));
     files.sort();
 
@@ -97,7 +97,11 @@ pub(crate) fn sysroot(suite: Suite) -> Result<Sysroot> {
         command::output(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&root))?;
         merge(&root, file)?;
     }
-    let names: Vec<_> = files.iter().filter_map(|file| file.file_name()).map(|name| name.to_string_lossy()).collect();
+    let names: Vec<_> = files
+        .iter()
+        .filter_map(|file| file.file_name())
+        .map(|name| name.to_string_lossy())
+        .collect();
     let stamp = format!("{wanted}{}\n", names.join("\n"));
     // Unpacked, the packages are not needed any more; the stamp is written last: without it, all is done again.
     fs::remove_dir_all(&archives)?;
@@ -132,7 +136,9 @@ fn merge(root: &Path, package: &Path) -> Result<()> {
 
 impl Apt {
     fn new(folder: &Path, suite: Suite) -> Result<Self> {
-        let apt = Self { folder: folder.join("apt") };
+        let apt = Self {
+            folder: folder.join("apt"),
+        };
         for below in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(apt.folder.join(below))?;
         }
@@ -164,15 +170,25 @@ Acquire::Retries "3";
 
     fn get(&self) -> Command {
         let mut command = Command::new("apt-get");
-        command.env("APT_CONFIG", self.folder.join("apt.conf")).args(["-q", "-y"]);
+        command
+            .env("APT_CONFIG", self.folder.join("apt.conf"))
+            .args(["-q", "-y"]);
         command
     }
 
     /// The packages and their dependencies, as `name=version`, but for those left out.
     fn resolve(&self, packages: &[String]) -> Result<Vec<String>> {
-        let plan = command::text(self.get().args(["--simulate", "--no-install-recommends", "install"]).args(packages))
-            .context("resolving the guest's packages")?;
-        let resolved: Vec<String> = plan.lines().filter_map(planned).filter(|name| !left_out(name)).collect();
+        let plan = command::text(
+            self.get()
+                .args(["--simulate", "--no-install-recommends", "install"])
+                .args(packages),
+        )
+        .context("resolving the guest's packages")?;
+        let resolved: Vec<String> = plan
+            .lines()
+            .filter_map(planned)
+            .filter(|name| !left_out(name))
+            .collect();
         if resolved.is_empty() {
             return Err(anyhow!("apt resolved no package out of {}", packages.join(" ")));
         }
@@ -225,7 +241,8 @@ mod tests {
     #[test]
     fn mirrors_are_read_from_both_formats() {
         let new = "# http://old.example/debian\nTypes: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\n";
-        let old = "deb-src http://x.example/debian a main\ndeb [arch=amd64] http://mirror.example/debian/ bookworm main\n";
+        let old =
+            "deb-src http://x.example/debian a main\ndeb [arch=amd64] http://mirror.example/debian/ bookworm main\n";
         assert_eq!(mirror_in(new).unwrap(), "http://mirror.example/debian");
         assert_eq!(mirror_in(old).unwrap(), "http://mirror.example/debian/");
         assert_eq!(mirror_in("URIs: http://mirror.example/debian-security\n"), None);
@@ -233,7 +250,10 @@ mod tests {
 
     #[test]
     fn simulated_installations_are_read() {
-        assert_eq!(planned("Inst ndctl (81-1 Debian:13.2/stable [amd64])").unwrap(), "ndctl=81-1");
+        assert_eq!(
+            planned("Inst ndctl (81-1 Debian:13.2/stable [amd64])").unwrap(),
+            "ndctl=81-1"
+        );
         assert_eq!(planned("Conf ndctl (81-1 Debian:13.2/stable [amd64])"), None);
         assert!(left_out("python3-minimal=3.13.5-1"));
         assert!(left_out("systemd=257"));

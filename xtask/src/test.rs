@@ -20,10 +20,23 @@ pub(crate) struct Options {
 /// If one fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
     step("unit, property and CLI tests of the workspace");
-    command::run(workspace::cargo().args(["test", "--workspace", "--locked"]).args(&options.arguments))?;
+    command::run(
+        workspace::cargo()
+            .args(["test", "--workspace", "--locked"])
+            .args(&options.arguments),
+    )?;
     // Without the feature `std` the format is a library for boot loaders and kernels.
     step("the format without the standard library");
-    command::run(workspace::cargo().args(["check", "--quiet", "--locked", "--package", "xen-pmem-format", "--no-default-features"]))?;
-    println!("\nLeft out: the end-to-end scenarios, which boot Xen and Linux in QEMU. Run them with `cargo xtask e2e`.");
+    command::run(workspace::cargo().args([
+        "check",
+        "--quiet",
+        "--locked",
+        "--package",
+        "xen-pmem-format",
+        "--no-default-features",
+    ]))?;
+    println!(
+        "\nLeft out: the end-to-end scenarios, which boot Xen and Linux in QEMU. Run them with `cargo xtask e2e`."
+    );
     Ok(())
 }

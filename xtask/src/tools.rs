@@ -42,5 +42,7 @@ pub(crate) fn build() -> Result<Tools> {
     }
     cargo.args(["--package", "xen-pmem-integration", "--bin", AGENT]);
     command::run(&mut cargo)?;
-    Ok(Tools { folder: target.join(TARGET).join("release") })
+    Ok(Tools {
+        folder: target.join(TARGET).join("release"),
+    })
 }

@@ -1,7 +1,11 @@
 //! The specification in `docs/` against this crate: test vectors, the C header, and a second reader written in C from the
 //! specification alone.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what it expects by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test states what it expects by panicking"
+)]
 
 mod c_reader;
 mod vectors;

@@ -69,7 +69,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 
 fn trial(scenario: &'static Scenario, manifest: Arc<Manifest>) -> Trial {
     Trial::test(scenario.name, move || {
-        run(scenario, &manifest).map_err(|error| Failed::from(format!("{error:#}")))
+        run(scenario, &manifest).map_err(|error| Failed::from(story(&error)))
     })
 }
 
@@ -93,6 +93,11 @@ fn run(scenario: &Scenario, manifest: &Manifest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An error and its causes, one a line.
+fn story(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Tells apart what has to be looked for in different places.

@@ -47,7 +47,12 @@ const _: () = {
 impl Request {
     /// The request to register a range.
     pub fn add(add: Add) -> Self {
-        Self { command: PMEM_ADD, interface_version: INTERFACE_VERSION, add, rest: [0; _] }
+        Self {
+            command: PMEM_ADD,
+            interface_version: INTERFACE_VERSION,
+            add,
+            rest: [0; _],
+        }
     }
 
     /// What Xen wrote back.

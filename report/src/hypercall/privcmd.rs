@@ -57,7 +57,9 @@ impl Privcmd {
     pub fn open() -> anyhow::Result<Self> {
         let open = |path: &'static str| {
             OpenOptions::new().read(true).write(true).open(path).with_context(|| {
-                format!("cannot open {path}, the way to the hypervisor: is the module xen-privcmd loaded, and are you root?")
+                format!(
+                    "cannot open {path}, the way to the hypervisor: is the module xen-privcmd loaded, and are you root?"
+                )
             })
         };
         let privcmd = open(PRIVCMD)?;

@@ -28,12 +28,19 @@ impl Xs for &Memory {
             return Err(io::ErrorKind::NotFound.into());
         }
         let prefix = format!("{path}/");
-        let names = nodes.keys().filter_map(|node| node.strip_prefix(&prefix)).filter(|name| !name.contains('/'));
+        let names = nodes
+            .keys()
+            .filter_map(|node| node.strip_prefix(&prefix))
+            .filter(|name| !name.contains('/'));
         Ok(names.map(Into::into).collect())
     }
 
     fn read(&self, path: &str) -> io::Result<Box<str>> {
-        self.nodes.borrow().get(path).map(|value| value.as_str().into()).ok_or(io::ErrorKind::NotFound.into())
+        self.nodes
+            .borrow()
+            .get(path)
+            .map(|value| value.as_str().into())
+            .ok_or(io::ErrorKind::NotFound.into())
     }
 
     fn write(&self, path: &str, data: &str) -> io::Result<()> {
@@ -48,7 +55,9 @@ impl Xs for &Memory {
 
     fn rm(&self, path: &str) -> io::Result<()> {
         self.change(format!("rm {path}"))?;
-        self.nodes.borrow_mut().retain(|node, _| node != path && !node.starts_with(&format!("{path}/")));
+        self.nodes
+            .borrow_mut()
+            .retain(|node, _| node != path && !node.starts_with(&format!("{path}/")));
         Ok(())
     }
 }
@@ -81,9 +90,16 @@ fn exactly_the_documented_nodes_are_written_and_state_is_last() {
     let published = XenStore::new(&memory).published().unwrap();
     assert_eq!(published.len(), 1);
     assert!(published[0].is_ready());
-    let found: Vec<_> = published[0].nodes.iter().map(|(path, value)| (path.as_str(), value.clone())).collect();
+    let found: Vec<_> = published[0]
+        .nodes
+        .iter()
+        .map(|(path, value)| (path.as_str(), value.clone()))
+        .collect();
     assert_eq!(found, expected);
-    assert_eq!(memory.log.borrow().last().unwrap(), &format!("write {DIRECTORY}/state=ready"));
+    assert_eq!(
+        memory.log.borrow().last().unwrap(),
+        &format!("write {DIRECTORY}/state=ready")
+    );
 }
 
 #[test]
@@ -101,13 +117,22 @@ fn a_changed_report_is_invalid_while_it_changes() {
     XenStore::new(&memory).publish(&report()).unwrap();
     memory.log.borrow_mut().clear();
     let mut repartitioned = device();
-    repartitioned.partitions = vec![Partition { number: 3, range: span((4 << 30) + (20 << 20), 4096) }];
+    repartitioned.partitions = vec![Partition {
+        number: 3,
+        range: span((4 << 30) + (20 << 20), 4096),
+    }];
     let repartitioned = Report::of(&repartitioned).unwrap();
-    assert_eq!(XenStore::new(&memory).publish(&repartitioned).unwrap(), Outcome::Published);
+    assert_eq!(
+        XenStore::new(&memory).publish(&repartitioned).unwrap(),
+        Outcome::Published
+    );
     let log = memory.log.borrow();
     assert_eq!(log.first().unwrap(), &format!("rm {DIRECTORY}/state"));
     assert_eq!(log.last().unwrap(), &format!("write {DIRECTORY}/state=ready"));
-    assert!(memory.nodes.borrow().keys().all(|node| !node.contains("data/1")), "no stale keys");
+    assert!(
+        memory.nodes.borrow().keys().all(|node| !node.contains("data/1")),
+        "no stale keys"
+    );
 }
 
 #[test]
@@ -121,7 +146,14 @@ fn an_interrupted_publication_is_never_ready_and_the_next_one_completes_it() {
         let memory = Memory::default();
         *memory.changes_left.borrow_mut() = Some(cut);
         XenStore::new(&memory).publish(&report()).unwrap_err();
-        assert!(XenStore::new(&memory).published().unwrap().iter().all(|published| !published.is_ready()), "cut {cut}");
+        assert!(
+            XenStore::new(&memory)
+                .published()
+                .unwrap()
+                .iter()
+                .all(|published| !published.is_ready()),
+            "cut {cut}"
+        );
         *memory.changes_left.borrow_mut() = None;
         assert_eq!(XenStore::new(&memory).publish(&report()).unwrap(), Outcome::Published);
         assert!(XenStore::new(&memory).published().unwrap()[0].is_ready());
@@ -137,17 +169,29 @@ fn withdrawing_takes_state_first_and_leaves_nothing() {
     assert!(store.withdraw(report().uuid()).unwrap());
     assert_eq!(memory.log.borrow()[0], format!("rm {DIRECTORY}/state"));
     assert!(memory.nodes.borrow().keys().all(|node| !node.contains("xen-pmem")));
-    assert!(!store.withdraw(report().uuid()).unwrap(), "there is nothing left to withdraw");
+    assert!(
+        !store.withdraw(report().uuid()).unwrap(),
+        "there is nothing left to withdraw"
+    );
 }
 
 #[test]
 fn other_reports_stay() {
     let memory = Memory::default();
     let mut store = XenStore::new(&memory);
-    let other = Report::of(&xen_pmem_discover::document::Device { uuid: Some(Uuid::from_u128(2)), ..device() }).unwrap();
+    let other = Report::of(&xen_pmem_discover::document::Device {
+        uuid: Some(Uuid::from_u128(2)),
+        ..device()
+    })
+    .unwrap();
     store.publish(&report()).unwrap();
     store.publish(&other).unwrap();
     store.withdraw(report().uuid()).unwrap();
-    let left: Vec<_> = store.published().unwrap().into_iter().map(|published| published.name).collect();
+    let left: Vec<_> = store
+        .published()
+        .unwrap()
+        .into_iter()
+        .map(|published| published.name)
+        .collect();
     assert_eq!(left, [Uuid::from_u128(2).to_string()]);
 }

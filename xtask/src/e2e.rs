@@ -11,6 +11,7 @@ use crate::tools::{self, Tools};
 use crate::{libraries, modules, workspace};
 use anyhow::{Context as _, Result};
 use serde_json::json;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,9 +28,9 @@ pub(crate) struct Options {
     /// Keep each VM's files (disk images, console log) and say where they are
     #[arg(long)]
     keep: bool,
-    /// Boot Dom0 with a blank NVDIMM and give a shell in it, instead of running scenarios
-    #[arg(long)]
-    shell: bool,
+    /// Boot Dom0 with a blank NVDIMM, or one with this image's content, and give a shell in it, instead of running scenarios
+    #[arg(long, value_name = "IMAGE", num_args = 0..=1, require_equals = true)]
+    shell: Option<Option<PathBuf>>,
     /// How many scenarios run at once [default: the number of processors]
     #[arg(long)]
     jobs: Option<usize>,
@@ -53,6 +54,7 @@ const PROGRAMS: &[&str] = &[
     "usr/bin/xenstore-read",
     "usr/bin/xenstore-write",
     "usr/bin/xenstore-rm",
+    "usr/bin/xenstore-watch",
     "usr/bin/xenstore",
     "usr/lib/xen-{xen}/bin/xenstored",
     "usr/lib/xen-{xen}/bin/xen-init-dom0",
@@ -69,13 +71,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.list {
         return command::run(Command::new(&runner).arg("--list"));
     }
+    // A name that is none is better told before the set-up than after it.
+    command::output(Command::new(&runner).arg("--list").args(&options.scenarios))?;
     host::install(host::E2E)?;
     let manifest = prepare(options)?;
     let mut scenarios = Command::new(&runner);
     scenarios.env("XEN_PMEM_E2E", &manifest);
-    if options.shell {
-        step("booting Dom0; leave its shell with `poweroff`");
-        return command::run(scenarios.arg("--shell"));
+    if let Some(image) = &options.shell {
+        step("booting Dom0; leave its shell with `exit`");
+        let mut shell = OsString::from("--shell");
+        if let Some(image) = image {
+            shell.push("=");
+            shell.push(image);
+        }
+        return command::run(scenarios.arg(shell));
     }
     step(&format!("running the scenarios on {}", options.suite.name()));
     let jobs = options
@@ -83,10 +92,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
         .unwrap_or(1);
     scenarios.arg("--test-threads").arg(jobs.to_string());
-    if !options.scenarios.is_empty() {
-        scenarios.arg("--exact").args(&options.scenarios);
-    }
-    command::run(&mut scenarios)
+    command::run(scenarios.args(&options.scenarios))
 }
 
 /// Builds the program that runs the scenarios.

@@ -29,12 +29,6 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if cli.list {
-        for scenario in ALL {
-            println!("{:<24}{}", scenario.name, scenario.about);
-        }
-        return ExitCode::SUCCESS;
-    }
     if let Some(unknown) = cli
         .scenarios
         .iter()
@@ -44,6 +38,16 @@ fn main() -> ExitCode {
         eprintln!("there is no scenario {unknown}; there are: {}", names.join(", "));
         return ExitCode::from(2);
     }
+    let wanted: Vec<&Scenario> = ALL
+        .iter()
+        .filter(|scenario| cli.scenarios.is_empty() || cli.scenarios.iter().any(|name| name == scenario.name))
+        .collect();
+    if cli.list {
+        for scenario in wanted {
+            println!("{:<24}{}", scenario.name, scenario.about);
+        }
+        return ExitCode::SUCCESS;
+    }
     let manifest = match Manifest::from_environment() {
         Ok(manifest) => Arc::new(manifest),
         Err(error) => return failed(&error),
@@ -51,10 +55,10 @@ fn main() -> ExitCode {
     if let Some(image) = &cli.shell {
         return shell(&manifest, image.as_deref()).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS);
     }
-    let wanted = ALL
-        .iter()
-        .filter(|scenario| cli.scenarios.is_empty() || cli.scenarios.iter().any(|name| name == scenario.name));
-    let trials = wanted.map(|scenario| trial(scenario, Arc::clone(&manifest))).collect();
+    let trials = wanted
+        .into_iter()
+        .map(|scenario| trial(scenario, Arc::clone(&manifest)))
+        .collect();
     let arguments = Arguments {
         test_threads: cli.test_threads,
         ..Arguments::default()

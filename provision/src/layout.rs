@@ -203,7 +203,7 @@ pub fn layout(
     let too_small = || Error::TooSmall {
         device: device_size,
         reserved: reserved_size,
-        wanted: Bytes(least.0.saturating_sub(reserved.end().0).saturating_sub(backup_table.0)),
+        wanted: wanted(requests),
         least,
     };
     let end = device_size
@@ -260,6 +260,15 @@ fn reserved_size(geometry: &Geometry, reserve: Reserve, need: Need) -> Result<By
             })
         }
     }
+}
+
+/// The bytes of all partitions asked for, one over the rest taken as one superpage.
+fn wanted(requests: &[PartitionRequest]) -> Bytes {
+    let sizes = requests.iter().map(|request| match request.size {
+        PartitionSize::Exactly(size) => size.0,
+        PartitionSize::Rest => SUPERPAGE.0,
+    });
+    Bytes(sizes.fold(0, u64::saturating_add))
 }
 
 /// The least device that holds the request, a partition over the rest taken as one superpage.

@@ -1,0 +1,262 @@
+//! Each kind of bad input gets one clear sentence and its exit code, and leaves every byte as it was.
+
+use super::{Images, MIB, provision, sentence};
+use std::os::unix::fs::PermissionsExt as _;
+
+/// An MBR partition table with one partition.
+fn mbr() -> Vec<u8> {
+    let mut sector = vec![0; 512];
+    sector[446..462].copy_from_slice(&[0, 0, 2, 0, 0x83, 0xff, 0xff, 0xff, 0, 8, 0, 0, 0, 0, 8, 0]);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
+#[test]
+fn what_is_there_is_not_overwritten() {
+    let images = Images::new();
+    let mbr = mbr();
+    type Case<'c> = (&'c str, u64, &'c [(u64, &'c [u8])], &'c str);
+    let cases: &[Case<'_>] = &[
+        (
+            "mbr",
+            64 * MIB,
+            &[(0, &mbr)],
+            "an MBR partition table or boot sector at offset 0x0",
+        ),
+        (
+            "ext4",
+            64 * MIB,
+            &[(0x438, &[0x53, 0xef])],
+            "an ext2, ext3 or ext4 file system at offset 0x438",
+        ),
+        ("luks", 64 * MIB, &[(0, b"LUKS\xba\xbe\0\x02")], "a LUKS container"),
+        (
+            "lvm",
+            64 * MIB,
+            &[(0x200, b"LABELONE")],
+            "an LVM physical volume at offset 0x200",
+        ),
+        ("btrfs", 64 * MIB, &[(0x1_0040, b"_BHRfS_M")], "a btrfs file system"),
+        ("xfs", 64 * MIB, &[(0, b"XFSB")], "an XFS file system"),
+        (
+            "md12",
+            64 * MIB,
+            &[(0x1000, &[0xfc, 0x4e, 0x2b, 0xa9])],
+            "a member of an md RAID (version 1.2)",
+        ),
+        (
+            "md10",
+            64 * MIB,
+            &[(64 * MIB - 8192, &[0xfc, 0x4e, 0x2b, 0xa9])],
+            "a member of an md RAID at offset 0x3ffe000",
+        ),
+        (
+            "zfs",
+            64 * MIB,
+            &[(0x2_0400, &[0x0c, 0xb1, 0xba, 0, 0, 0, 0, 0])],
+            "a member of a ZFS pool at offset 0x20400",
+        ),
+        (
+            "pfn",
+            64 * MIB,
+            &[(0x1000, b"NVDIMM_PFN_INFO\0")],
+            "libnvdimm's fsdax info block at offset 0x1000",
+        ),
+        (
+            "btt",
+            64 * MIB,
+            &[(0x1000, b"BTT_ARENA_INFO\0")],
+            "libnvdimm's BTT info block",
+        ),
+        ("swap", 64 * MIB, &[(0xff6, b"SWAPSPACE2")], "a swap area"),
+        ("torn", 64 * MIB, &[(512, b"EFI PART")], "a damaged GPT at offset 0x200"),
+        (
+            "super",
+            64 * MIB,
+            &[(0x8_0000, b"XenPmemP")],
+            "a primary super block of xen-pmem at offset 0x80000",
+        ),
+        (
+            "unknown",
+            64 * MIB,
+            &[(0x1_2345, &[1])],
+            "data of an unknown kind at offset 0x12345",
+        ),
+        (
+            "end",
+            64 * MIB,
+            &[(64 * MIB - 1, &[1])],
+            "data of an unknown kind at offset 0x3ffffff",
+        ),
+    ];
+    for (name, size, contents, words) in cases {
+        let path = images.with(name, *size, contents);
+        let before = std::fs::read(&path).unwrap();
+        for arguments in [&["init"][..], &["init", "--dry-run"]] {
+            let refused = provision(arguments, &path).code(3);
+            let said = sentence(&refused, &path);
+            assert!(said.contains(words) && said.contains("--force"), "{name}: {said}");
+        }
+        assert!(std::fs::read(&path).unwrap() == before, "{name} was changed");
+        provision(&["init", "-q", "--force"], &path).success();
+        provision(&["verify", "-q"], &path).success();
+    }
+}
+
+#[test]
+fn what_cannot_be_laid_out_is_refused() {
+    let images = Images::new();
+    type Case<'c> = (&'c [&'c str], u64, i32, &'c str);
+    let cases: &[Case<'_>] = &[
+        (&["init"], 0, 3, "too small"),
+        (&["init"], 4096, 3, "too small"),
+        (&["init"], 8 * MIB, 3, "too small"),
+        (&["init"], 64 * MIB + 512, 2, "multiple of 4 KiB"),
+        (
+            &["init", "--reserve", "2M"],
+            64 * MIB,
+            2,
+            "did you intend --reserve 8M?",
+        ),
+        (&["init", "--reserve", "64M"], 64 * MIB, 3, "too small"),
+        (&["init", "--reserve", "16777215T"], 64 * MIB, 3, "too small"),
+        (&["init", "--partition", "60M"], 64 * MIB, 3, "too small"),
+        (
+            &["init", "--partition", "rest", "--partition", "1M"],
+            64 * MIB,
+            2,
+            "must be the last one",
+        ),
+        (&["init", "--partition", "0"], 64 * MIB, 2, "partition 1 would be empty"),
+        (
+            &["init", "--base", "0x100000200"],
+            64 * MIB,
+            2,
+            "not a multiple of 4 KiB",
+        ),
+        (
+            &["init", "--base", "0xffffffffffff0000"],
+            64 * MIB,
+            2,
+            "beyond the address space",
+        ),
+        (
+            &["init", "--uuid", "00000000-0000-0000-0000-000000000000"],
+            64 * MIB,
+            2,
+            "nil UUID",
+        ),
+        (&["remove"], 64 * MIB, 4, "no super block to remove"),
+        (&["remove", "--dry-run"], 64 * MIB, 4, "no super block to remove"),
+    ];
+    for (index, (arguments, size, code, words)) in cases.iter().enumerate() {
+        let path = images.with(&index.to_string(), *size, &[]);
+        let before = std::fs::read(&path).unwrap();
+        let refused = provision(arguments, &path).code(*code);
+        let said = sentence(&refused, &path);
+        assert!(said.contains(words), "{arguments:?}: {said}");
+        assert!(std::fs::read(&path).unwrap() == before, "{arguments:?} changed it");
+    }
+}
+
+#[test]
+fn what_is_no_target_is_named() {
+    let images = Images::new();
+    let folder = images.0.path().to_owned();
+    for command in ["init", "show", "verify", "remove"] {
+        let said = sentence(&provision(&[command], &folder).code(2), &folder);
+        assert!(said.contains("is a directory"), "{said}");
+        let null = std::path::Path::new("/dev/null");
+        let said = sentence(&provision(&[command], null).code(2), null);
+        assert!(said.contains("neither a block device nor an image file"), "{said}");
+        let absent = images.path("absent");
+        let said = sentence(&provision(&[command], &absent).code(1), &absent);
+        assert!(said.contains("No such file"), "{said}");
+    }
+}
+
+#[test]
+fn what_may_not_be_read_is_said() {
+    let images = Images::new();
+    let path = images.with("locked", 64 * MIB, &[]);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    if std::fs::File::open(&path).is_ok() {
+        // Root may read everything; there is nothing to see.
+        return;
+    }
+    let said = sentence(&provision(&["show"], &path).code(1), &path);
+    assert!(said.contains("Permission denied"), "{said}");
+}
+
+#[test]
+fn a_new_image_that_cannot_be_prepared_is_not_left_behind() {
+    let images = Images::new();
+    let path = images.path("new");
+    sentence(&provision(&["init", "--size", "4M"], &path).code(3), &path);
+    assert!(!path.exists());
+    provision(&["init", "--size", "64M", "--dry-run"], &path).success();
+    assert!(!path.exists());
+    let there = images.with("there", MIB, &[]);
+    let said = sentence(&provision(&["init", "--size", "64M"], &there).code(3), &there);
+    assert!(said.contains("is there already"), "{said}");
+    assert_eq!(std::fs::metadata(&there).unwrap().len(), MIB);
+}
+
+#[test]
+fn a_prepared_image_is_not_prepared_again() {
+    let images = Images::new();
+    let path = images.prepared("image");
+    let before = std::fs::read(&path).unwrap();
+    let said = sentence(&provision(&["init"], &path).code(3), &path);
+    assert!(said.contains("prepared already"), "{said}");
+    assert!(std::fs::read(&path).unwrap() == before);
+}
+
+#[test]
+fn a_truncated_or_grown_image_is_damaged() {
+    let images = Images::new();
+    for (name, size) in [("truncated", 63 * MIB), ("grown", 65 * MIB)] {
+        let path = images.prepared(name);
+        std::fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(size)
+            .unwrap();
+        let shown = provision(&["show", "--json"], &path).code(5);
+        let document: serde_json::Value = serde_json::from_slice(&shown.get_output().stdout).unwrap();
+        assert_eq!(document["state"], "damaged", "{document}");
+        provision(&["verify", "-q"], &path).code(5);
+    }
+}
+
+#[test]
+fn an_image_that_somebody_else_has_locked_is_in_use() {
+    let images = Images::new();
+    let path = images.prepared("image");
+    let file = std::fs::File::open(&path).unwrap();
+    file.lock_shared().unwrap();
+    let said = sentence(&provision(&["remove"], &path).code(3), &path);
+    assert!(said.contains("in use"), "{said}");
+    provision(&["verify", "-q"], &path).success();
+    drop(file);
+    provision(&["remove", "-q"], &path).success();
+}
+
+#[test]
+fn a_wrong_command_line_is_usage() {
+    let images = Images::new();
+    let path = images.with("image", 64 * MIB, &[]);
+    for arguments in [
+        &["init", "--reserve", "lots"][..],
+        &["init", "--size", "-1"],
+        &["init", "--partition", "1M:name:not-a-guid"],
+        &["init", "--uuid", "x"],
+        &["init", "--base", "4G"],
+        &["format"],
+        &["show", "-q", "-v"],
+    ] {
+        let failed = provision(arguments, &path).code(2);
+        assert!(!failed.get_output().stderr.is_empty());
+    }
+}

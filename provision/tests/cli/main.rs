@@ -1,0 +1,69 @@
+//! The program as an operator runs it, on images.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test states what it expects by panicking"
+)]
+
+mod bad_input;
+mod documents;
+mod reproducible;
+
+use assert_cmd::Command;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const MIB: u64 = 1 << 20;
+
+/// A folder for one test's images.
+struct Images(TempDir);
+
+impl Images {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// An image with these contents.
+    fn with(&self, name: &str, size: u64, contents: &[(u64, &[u8])]) -> PathBuf {
+        use std::os::unix::fs::FileExt as _;
+        let path = self.path(name);
+        let file = std::fs::File::create_new(&path).unwrap();
+        file.set_len(size).unwrap();
+        for (offset, bytes) in contents {
+            file.write_all_at(bytes, *offset).unwrap();
+        }
+        path
+    }
+
+    /// An image that is prepared.
+    fn prepared(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        provision(&["init", "-q", "--size", "64M"], &path).success();
+        path
+    }
+}
+
+/// Runs the program on a target.
+fn provision(arguments: &[&str], target: &Path) -> assert_cmd::assert::Assert {
+    Command::cargo_bin("xen-pmem-provision")
+        .unwrap()
+        .args(arguments)
+        .arg(target)
+        .assert()
+}
+
+/// What the program wrote to its standard error, which must be one sentence on one line that names the target.
+fn sentence(assert: &assert_cmd::assert::Assert, target: &Path) -> String {
+    let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.starts_with(&format!("xen-pmem-provision: {}: ", target.display())),
+        "{said}"
+    );
+    said
+}

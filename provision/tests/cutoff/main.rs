@@ -1,0 +1,11 @@
+//! Every cut-off point: whatever part of an operation's writes has reached the medium, the device shows the old state or the new
+//! one, whole.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test states what it expects by panicking"
+)]
+
+mod operations;
+mod recorder;

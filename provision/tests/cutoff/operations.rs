@@ -1,0 +1,204 @@
+//! The operations, each cut off everywhere.
+
+use crate::recorder::{Recorder, cut_off_points};
+use uuid::Uuid;
+use xen_pmem_format::inspect::{Inspection, State, inspect};
+use xen_pmem_format::sizing::EntrySizes;
+use xen_pmem_format::superblock::{SuperBlock, UnixTime};
+use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
+use xen_pmem_provision::geometry::{Geometry, Placement};
+use xen_pmem_provision::init::{self, Request};
+use xen_pmem_provision::layout::{PartitionRequest, Reserve};
+use xen_pmem_provision::remove;
+use xen_pmem_provision::step::{self, Step};
+
+const SIZE: usize = 20 << 20;
+/// Random subsets that are tried of the words between two flushes.
+const SAMPLES: usize = 300;
+
+/// What a device is to its users: what a cut-off point must not mix.
+#[derive(Clone, Debug, PartialEq)]
+struct Shown {
+    reservation: Option<SuperBlock>,
+    partitions: Option<Vec<(u32, u64, u64)>>,
+}
+
+fn shown(inspection: &Inspection) -> Shown {
+    let partitions = inspection.table().map(|table| {
+        table
+            .partitions()
+            .iter()
+            .map(|p| (p.number, p.range.base().0, p.range.end().0))
+            .collect()
+    });
+    Shown {
+        reservation: inspection.reservation().map(|(superblock, _)| *superblock),
+        partitions,
+    }
+}
+
+fn geometry() -> Geometry {
+    let namespace = PhysRange::new(PhysAddr(1 << 32), Bytes(SIZE as u64)).unwrap();
+    Geometry {
+        device_size: Bytes(SIZE as u64),
+        lba_size: LbaSize::B512,
+        placement: Some(Placement {
+            device_start: PhysAddr(1 << 32),
+            namespace,
+        }),
+    }
+}
+
+fn request(number: u128, partitions: &[&str]) -> Request {
+    Request {
+        reserve: Reserve::Auto,
+        entries: EntrySizes::XEN_X86_64,
+        partitions: partitions
+            .iter()
+            .map(|text| text.parse::<PartitionRequest>().unwrap())
+            .collect(),
+        partition_guids: (1..)
+            .map(|n| Uuid::from_u128(number << 64 | n))
+            .take(partitions.len())
+            .collect(),
+        uuid: Uuid::from_u128(number << 32 | 1),
+        disk_guid: Uuid::from_u128(number << 32 | 2),
+        now: UnixTime(1_767_225_600),
+        force: true,
+    }
+}
+
+fn init_steps(bytes: &Vec<u8>, request: &Request) -> Vec<Step> {
+    init::plan(bytes, &geometry(), &inspect(bytes, None).unwrap(), request)
+        .unwrap()
+        .steps
+}
+
+fn applied(bytes: &[u8], steps: &[Step]) -> Vec<u8> {
+    let recorder = Recorder::new(bytes.to_vec());
+    step::apply(&recorder, steps).unwrap();
+    recorder.into_parts().0
+}
+
+fn blank() -> Vec<u8> {
+    vec![0; SIZE]
+}
+
+fn prepared() -> Vec<u8> {
+    let bytes = blank();
+    let mut bytes = applied(&bytes, &init_steps(&bytes, &request(1, &["1M:a", "rest:b"])));
+    // What users have in their partitions.
+    for (index, byte) in bytes[8 << 20..SIZE - (64 << 10)].iter_mut().enumerate() {
+        *byte = (index % 251) as u8;
+    }
+    assert_eq!(inspect(&bytes, None).unwrap().state, State::Prepared);
+    bytes
+}
+
+/// A small, seeded source of random numbers (xorshift64*).
+fn random(mut state: u64) -> impl FnMut() -> u64 {
+    move || {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32
+    }
+}
+
+/// Cuts an operation off everywhere. `may_be_unprepared` says that the operation makes or removes the only reservation, so that
+/// there may be none in between.
+fn cut_off(name: &str, before: &[u8], steps: &[Step], may_be_unprepared: bool) {
+    let recorder = Recorder::new(before.to_vec());
+    step::apply(&recorder, steps).unwrap();
+    let (after, events) = recorder.into_parts();
+    let [old, new] = [before, &after].map(|bytes| shown(&inspect(bytes, None).unwrap()));
+    assert_ne!(old, new, "{name} does something");
+    let data = 8 << 20..SIZE - (64 << 10);
+    let allowed = |bytes: &[u8]| {
+        let inspection = inspect(bytes, None).unwrap();
+        let now = shown(&inspection);
+        let whole = now == old || now == new;
+        let in_between = may_be_unprepared
+            && inspection.state == State::Unprepared
+            && (now.partitions.is_none() || now.partitions == old.partitions || now.partitions == new.partitions);
+        assert!(
+            whole || in_between,
+            "{name}: {} ({})",
+            inspection.state.as_str(),
+            inspection.reasons()
+        );
+        let expected_state = inspection.state != State::Damaged;
+        assert!(expected_state, "{name}: {}", inspection.reasons());
+    };
+    let points = cut_off_points(before, &events, SAMPLES, random(0x5eed), allowed);
+    println!("{name}: {points} cut-off points");
+    assert!(
+        before[data.clone()] == after[data],
+        "{name}: what is in the partitions stays"
+    );
+
+    // The same operation with its n-th call failing, for every n, and then carried out once more.
+    let calls = steps.len();
+    for fails in 0..calls {
+        let recorder = Recorder::failing_after(before.to_vec(), fails);
+        step::apply(&recorder, steps).unwrap_err();
+        allowed(&recorder.into_parts().0);
+    }
+}
+
+#[test]
+fn init_on_a_blank_device() {
+    let before = blank();
+    cut_off(
+        "init on blank",
+        &before,
+        &init_steps(&before, &request(1, &["1M:a", "rest:b"])),
+        true,
+    );
+}
+
+#[test]
+fn init_over_an_old_layout() {
+    let before = prepared();
+    cut_off(
+        "init --force",
+        &before,
+        &init_steps(&before, &request(2, &["rest:c"])),
+        false,
+    );
+}
+
+#[test]
+fn init_over_an_old_layout_of_which_only_the_backups_are_left() {
+    let mut before = prepared();
+    before[512..1024].fill(0);
+    before[512 << 10..(512 << 10) + 4096].fill(0);
+    cut_off(
+        "init --force over backups",
+        &before,
+        &init_steps(&before, &request(2, &["rest:c"])),
+        false,
+    );
+}
+
+#[test]
+fn init_over_a_plain_partition_table() {
+    let prepared = prepared();
+    let before = applied(
+        &prepared,
+        &remove::plan(&prepared, &inspect(&prepared, None).unwrap()).unwrap(),
+    );
+    cut_off(
+        "init --force over a plain GPT",
+        &before,
+        &init_steps(&before, &request(2, &["rest:c"])),
+        true,
+    );
+}
+
+#[test]
+fn removal() {
+    let before = prepared();
+    let steps = remove::plan(&before, &inspect(&before, None).unwrap()).unwrap();
+    cut_off("remove", &before, &steps, true);
+}

@@ -56,6 +56,22 @@ pub struct Published {
 }
 
 impl Published {
+    /// What XenStore has otherwise than `report` says; `None` if they agree.
+    pub fn difference(&self, report: &Report) -> Option<String> {
+        if !self.is_ready() {
+            return Some("the report is not whole".to_owned());
+        }
+        let mut there = self.nodes.clone();
+        there.remove(STATE.0);
+        let wanted = nodes(report);
+        let differs = |path: &&String| there.get(*path) != wanted.get(*path);
+        let mut paths: Vec<&String> = there.keys().chain(wanted.keys()).filter(differs).collect();
+        paths.sort();
+        paths.dedup();
+        let list = paths.iter().map(|path| path.as_str()).collect::<Vec<_>>().join(", ");
+        (!paths.is_empty()).then(|| format!("XenStore has another {list}: run `apply`"))
+    }
+
     /// Whether the report is whole.
     pub fn is_ready(&self) -> bool {
         self.nodes.get(STATE.0).is_some_and(|state| state == STATE.1)

@@ -1,11 +1,12 @@
 //! The end-to-end scenarios: real Xen, a real Dom0 kernel, real libnvdimm, a real xenstored, in QEMU.
 //!
-//! A scenario boots a machine ([`vm`]), asks the agent in it to run programs ([`protocol`]), and looks at the backing files
+//! A scenario boots a machine ([`machine`], [`vm`]), asks the agent in it to run programs ([`protocol`]), and looks at the backing files
 //! of its NVDIMMs from outside ([`image`], [`layout`]).
 
 pub mod guest;
 pub mod image;
 pub mod layout;
+pub mod machine;
 pub mod manifest;
 pub mod panic;
 pub mod protocol;

@@ -1,14 +1,16 @@
 //! The scenarios, one a module.
 
 mod bare_provision;
+mod crashing_guest;
 mod image_offline;
 mod nothing_there;
 mod xen_provision_fsdax;
 mod xen_report;
 
 use crate::image::{self, MIB};
+use crate::machine::{Config, Kind, Nvdimm};
 use crate::manifest::Manifest;
-use crate::vm::{Config, Kind, Nvdimm, Vm};
+use crate::vm::Vm;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -49,6 +51,11 @@ pub const ALL: &[Scenario] = &[
         name: "nothing-there",
         about: "no Xen, no NVDIMM, nothing prepared: clear words, the right exit codes, nothing written",
         run: nothing_there::run,
+    },
+    Scenario {
+        name: "crashing-guest",
+        about: "a guest that crashes or does not come up is noticed at once, and called what it is",
+        run: crashing_guest::run,
     },
 ];
 
@@ -104,15 +111,7 @@ impl<'a> Run<'a> {
             Kind::Xen => "boot Xen",
         });
         let nvdimms = nvdimms.iter().map(|file| Nvdimm::unlabelled(file)).collect();
-        Ok(Vm::boot(
-            self.manifest,
-            self.folder,
-            &Config {
-                kind,
-                nvdimms,
-                shell: false,
-            },
-        )?)
+        Ok(Vm::boot(self.manifest, self.folder, &Config::new(kind, nvdimms))?)
     }
 
     /// Boots a machine as [`Run::boot`] does, has the block device of its NVDIMM appear, and xenstored run if it is under Xen.

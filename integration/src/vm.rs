@@ -1,11 +1,11 @@
 //! A machine: QEMU with Xen or bare Linux, NVDIMMs, the agent's channel, a console that is watched.
 
+use crate::machine::{self, Config, Kind, Nvdimm};
 use crate::manifest::Manifest;
 use crate::panic;
 use crate::protocol::{Action, Message, Outcome, Request};
 use crate::qmp::Qmp;
 use serde_json::json;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -23,48 +23,6 @@ const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_millis(100);
 /// How much of the console is shown when something goes wrong.
 const TAIL_LINES: usize = 40;
-
-/// Linux's command line but for the console. An oops is a panic, which ends the machine: it would lose its agent or its meaning.
-const LINUX: &str = "loglevel=5 mitigations=off cryptomgr.notests oops=panic panic=-1";
-
-/// What starts first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Linux alone.
-    Bare,
-    /// Xen, and Linux as its PV Dom0.
-    Xen,
-}
-
-/// A machine to be.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// What starts first.
-    pub kind: Kind,
-    /// The backing files of its NVDIMMs.
-    pub nvdimms: Vec<Nvdimm>,
-    /// Whether its console is this terminal.
-    pub shell: bool,
-}
-
-/// An NVDIMM to be.
-#[derive(Clone, Debug)]
-pub struct Nvdimm {
-    /// Its backing file, as large as it.
-    pub file: PathBuf,
-    /// The bytes of its label area, taken from the end of the file; without one the namespace is the whole NVDIMM.
-    pub label_size: Option<u64>,
-}
-
-impl Nvdimm {
-    /// An NVDIMM without a label area.
-    pub fn unlabelled(file: &Path) -> Self {
-        Self {
-            file: file.to_owned(),
-            label_size: None,
-        }
-    }
-}
 
 /// What went wrong with a machine, as opposed to with what a scenario checks.
 #[derive(Debug)]
@@ -160,12 +118,12 @@ impl Vm {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-            .args(arguments(manifest, config, &console, sockets.path()));
-        if !config.shell {
+            .args(machine::arguments(manifest, config, &console, sockets.path())?);
+        if !config.interactive {
             command.stdin(Stdio::null());
         }
         let log = fs::File::create(folder.join("qemu.log"))?;
-        let mut qemu = if config.shell {
+        let mut qemu = if config.interactive {
             command.spawn()?
         } else {
             command.stdout(log.try_clone()?).stderr(log).spawn()?
@@ -355,8 +313,21 @@ impl Vm {
         })
         .map_err(io::Error::from)?;
         line.push(b'\n');
-        self.agent.write_all(&line)?;
+        if self.agent.write_all(&line).is_err() {
+            return Err(self.gone("sending a request"));
+        }
         Ok(self.next_id)
+    }
+
+    /// QEMU has closed the channel: the console may say why.
+    fn gone(&self, what: &str) -> Error {
+        match self.check_console() {
+            Err(crashed) => crashed,
+            Ok(()) => Error::Crashed {
+                line: format!("QEMU ended during {what}"),
+                tail: self.tail(),
+            },
+        }
     }
 
     fn request(&mut self, action: Action, what: &str) -> Result<Outcome, Error> {
@@ -382,17 +353,12 @@ impl Vm {
             }
             let mut buffer = [0; 4096];
             match self.agent.read(&mut buffer) {
-                Ok(0) => {
-                    return Err(Error::Crashed {
-                        line: format!("QEMU ended during {what}"),
-                        tail: self.tail(),
-                    });
-                }
+                Ok(0) => return Err(self.gone(what)),
                 Ok(count) => self.received.extend_from_slice(buffer.get(..count).unwrap_or_default()),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     self.check_console()?;
                 }
-                Err(error) => return Err(error.into()),
+                Err(_) => return Err(self.gone(what)),
             }
             if Instant::now() > deadline {
                 return Err(Error::Hung {
@@ -431,84 +397,4 @@ fn connect(path: &Path, qemu: &mut Child) -> Result<UnixStream, String> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// QEMU's command line. Without smap and smep: under emulation a PV Dom0 dies early with them.
-fn arguments(manifest: &Manifest, config: &Config, console: &Path, sockets: &Path) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = Vec::new();
-    let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-    add(&[
-        "-machine",
-        "q35,nvdimm=on",
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        "max,-smap,-smep",
-        "-smp",
-        "1",
-    ]);
-    add(&[
-        "-m",
-        "2G,slots=10,maxmem=80G",
-        "-nodefaults",
-        "-vga",
-        "none",
-        "-nic",
-        "none",
-        "-nographic",
-        "-no-reboot",
-    ]);
-    let log = console.display();
-    let chardev = if config.shell {
-        format!("stdio,id=console,signal=off,logfile={log}")
-    } else {
-        format!("file,id=console,path={log}")
-    };
-    add(&["-chardev", &chardev, "-serial", "chardev:console"]);
-    let sockets = sockets.display();
-    add(&[
-        "-chardev",
-        &format!("socket,id=agent,path={sockets}/agent,server=on,wait=off"),
-        "-serial",
-        "chardev:agent",
-    ]);
-    add(&["-qmp", &format!("unix:{sockets}/qmp,server=on,wait=off")]);
-    for (index, nvdimm) in (1..).zip(&config.nvdimms) {
-        let size = fs::metadata(&nvdimm.file).map(|metadata| metadata.len()).unwrap_or(0);
-        let file = nvdimm.file.display();
-        let backend = format!("memory-backend-file,id=mem{index},share=on,mem-path={file},size={size},align=2M");
-        let label = nvdimm
-            .label_size
-            .map(|size| format!(",label-size={size}"))
-            .unwrap_or_default();
-        add(&[
-            "-object",
-            &backend,
-            "-device",
-            &format!("nvdimm,id=nv{index},memdev=mem{index}{label}"),
-        ]);
-    }
-    let initramfs = manifest.initramfs.display();
-    match config.kind {
-        Kind::Bare => {
-            add(&[
-                "-kernel",
-                &manifest.vmlinuz.display().to_string(),
-                "-initrd",
-                &initramfs.to_string(),
-            ]);
-            add(&["-append", &format!("console=ttyS0 {LINUX}")]);
-        }
-        Kind::Xen => {
-            add(&["-kernel", &manifest.xen.display().to_string()]);
-            add(&[
-                "-append",
-                "console=com1 com1=115200,8n1 dom0_mem=1G bootscrub=0 spec-ctrl=no noreboot",
-            ]);
-            let vmlinux = manifest.vmlinux.display();
-            let linux = format!("{vmlinux} console=hvc0 {LINUX}");
-            add(&["-initrd", &format!("{linux},{initramfs}")]);
-        }
-    }
-    arguments
 }

@@ -8,7 +8,7 @@ pub const ROOT: &str = "/tool/xen-pmem";
 /// Where the watch's events go.
 const EVENTS: &str = "/run/spawned.log";
 
-/// The nodes below [`ROOT`] with their values, sorted; none if it is not there.
+/// [`ROOT`] and the nodes below it with their values, sorted; none if it is not there.
 ///
 /// # Errors
 ///
@@ -16,7 +16,7 @@ const EVENTS: &str = "/run/spawned.log";
 pub fn nodes(vm: &mut Vm) -> Result<Vec<(String, String)>> {
     let all = vm.run("xenstore-ls -f")?;
     let mut nodes: Vec<(String, String)> = all.lines().filter_map(node).collect();
-    nodes.retain(|(path, _)| path.starts_with(&format!("{ROOT}/")));
+    nodes.retain(|(path, _)| path == ROOT || path.starts_with(&format!("{ROOT}/")));
     nodes.sort();
     Ok(nodes)
 }
@@ -27,7 +27,7 @@ fn node(line: &str) -> Option<(String, String)> {
     Some((path.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
 }
 
-/// Checks that the nodes below [`ROOT`] are exactly these.
+/// Checks that [`ROOT`] and the nodes below it are exactly these.
 ///
 /// # Errors
 ///

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use xen_pmem_integration::image::{self, MIB};
+use xen_pmem_integration::machine::{Config, Kind, Nvdimm};
 use xen_pmem_integration::manifest::Manifest;
 use xen_pmem_integration::scenarios::{ALL, Run, Scenario};
-use xen_pmem_integration::vm::{self, Config, Kind, Nvdimm, Vm};
+use xen_pmem_integration::vm::{self, Vm};
 
 /// Runs the end-to-end scenarios. `cargo xtask e2e` makes what they need and starts this.
 #[derive(Parser)]
@@ -140,9 +141,8 @@ fn shell(manifest: &Manifest, image: Option<&Path>) -> Result<()> {
         }
     };
     let config = Config {
-        kind: Kind::Xen,
-        nvdimms: vec![Nvdimm::unlabelled(&nvdimm)],
-        shell: true,
+        interactive: true,
+        ..Config::new(Kind::Xen, vec![Nvdimm::unlabelled(&nvdimm)])
     };
     let mut vm = Vm::boot(manifest, &folder, &config)?;
     vm.start_xenstored(&manifest.xen_version)?;

@@ -3,7 +3,7 @@
 use super::{NVDIMM_SIZE, Run};
 use crate::image;
 use crate::layout::Layout;
-use crate::vm::Kind;
+use crate::machine::Kind;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use super::{NVDIMM_SIZE, Run};
 use crate::layout::Layout;
-use crate::vm::Kind;
+use crate::machine::Kind;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
 use std::os::unix::fs::chown;

@@ -1,7 +1,8 @@
 //! Where there is nothing to find or to report to, the tools say so and write nothing.
 
 use super::Run;
-use crate::vm::{Kind, Nvdimm, Output, Vm};
+use crate::machine::{Kind, Nvdimm};
+use crate::vm::{Output, Vm};
 use crate::{image, xenstore};
 use anyhow::{Result, ensure};
 use serde_json::json;

@@ -3,7 +3,8 @@
 use super::Run;
 use crate::image;
 use crate::layout::Layout;
-use crate::vm::{Kind, Vm};
+use crate::machine::Kind;
+use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 

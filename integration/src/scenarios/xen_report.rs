@@ -2,7 +2,8 @@
 
 use super::{NVDIMM_SIZE, Run, bare_provision};
 use crate::layout::Layout;
-use crate::vm::{Kind, Vm};
+use crate::machine::Kind;
+use crate::vm::Vm;
 use crate::{image, xenstore};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -155,6 +156,7 @@ fn check_scan(vm: &mut Vm, scan: &Value, layout: &Layout) -> Result<Vec<(String,
         .map(|(path, value)| (format!("{directory}/{path}"), value))
         .collect();
     paths.push((directory, String::new()));
+    paths.push((xenstore::ROOT.to_owned(), String::new()));
     paths.sort();
     Ok(paths)
 }

@@ -1,0 +1,178 @@
+//! What a machine is made of, and QEMU's command line for it.
+
+use crate::manifest::Manifest;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Emulated (nested virtualisation may be there and not work), with one processor: with more, emulation is several times slower.
+/// Without smap and smep: with them Xen bounces a page fault while it touches a page of Dom0, and Dom0 dies early.
+const PROCESSOR: &str = "-machine q35,nvdimm=on -accel tcg,thread=multi -cpu max,-smap,-smep -smp 1";
+/// Nothing that is not asked for; the end of the guest is the end of QEMU.
+const FRAME: &str = "-nodefaults -no-user-config -vga none -nic none -nographic -no-reboot";
+/// Linux's command line but for the console. An oops is a panic, and a panic the end.
+const LINUX: &str = "loglevel=5 mitigations=off cryptomgr.notests oops=panic panic=-1";
+/// Xen's command line.
+const XEN: &str = "console=com1 com1=115200,8n1 dom0_mem=1G bootscrub=0 spec-ctrl=no noreboot";
+
+/// What starts first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Linux alone.
+    Bare,
+    /// Xen, and Linux as its PV Dom0.
+    Xen,
+}
+
+/// A machine to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What starts first.
+    pub kind: Kind,
+    /// How much memory it has. The addresses of its NVDIMMs follow from it.
+    pub memory_mib: u64,
+    /// The NVDIMMs that it starts with.
+    pub nvdimms: Vec<Nvdimm>,
+    /// More words for Linux's command line.
+    pub linux: Vec<String>,
+    /// More words for Xen's command line.
+    pub xen: Vec<String>,
+    /// Whether its console is this terminal.
+    pub interactive: bool,
+}
+
+impl Config {
+    /// A machine with 2 GiB of memory and these NVDIMMs.
+    pub fn new(kind: Kind, nvdimms: Vec<Nvdimm>) -> Self {
+        Self {
+            kind,
+            memory_mib: 2048,
+            nvdimms,
+            linux: Vec::new(),
+            xen: Vec::new(),
+            interactive: false,
+        }
+    }
+}
+
+/// An NVDIMM to be.
+#[derive(Clone, Debug)]
+pub struct Nvdimm {
+    /// Its backing file, as large as it. Each side sees at once what the other writes.
+    pub file: PathBuf,
+    /// The bytes of its label area, taken from the end of the file; without one the namespace is the whole NVDIMM.
+    pub label_size: Option<u64>,
+}
+
+impl Nvdimm {
+    /// An NVDIMM without a label area.
+    pub fn unlabelled(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            label_size: None,
+        }
+    }
+}
+
+/// QEMU's command line for a machine that logs its console to `console` and has the sockets `agent` and `qmp` in `sockets`.
+///
+/// # Errors
+///
+/// If an NVDIMM's file cannot be looked at.
+pub(crate) fn arguments(
+    manifest: &Manifest,
+    config: &Config,
+    console: &Path,
+    sockets: &Path,
+) -> std::io::Result<Vec<OsString>> {
+    let mut arguments: Vec<OsString> = [PROCESSOR, FRAME]
+        .iter()
+        .flat_map(|words| words.split(' '))
+        .map(OsString::from)
+        .collect();
+    let mut add = |option: &str, value: &str| arguments.extend([option.into(), value.into()]);
+    add("-m", &format!("{}M,slots=10,maxmem=128G", config.memory_mib));
+    let log = console.display();
+    add(
+        "-chardev",
+        &match config.interactive {
+            true => format!("stdio,id=console,signal=off,logfile={log}"),
+            false => format!("file,id=console,path={log}"),
+        },
+    );
+    let sockets = sockets.display();
+    add(
+        "-chardev",
+        &format!("socket,id=agent,path={sockets}/agent,server=on,wait=off"),
+    );
+    add("-serial", "chardev:console");
+    add("-serial", "chardev:agent");
+    add("-qmp", &format!("unix:{sockets}/qmp,server=on,wait=off"));
+    for (index, nvdimm) in (1..).zip(&config.nvdimms) {
+        let size = fs::metadata(&nvdimm.file)?.len();
+        let file = nvdimm.file.display();
+        let label = nvdimm
+            .label_size
+            .map(|size| format!(",label-size={size}"))
+            .unwrap_or_default();
+        add(
+            "-object",
+            &format!("memory-backend-file,id=mem{index},share=on,mem-path={file},size={size},align=2M"),
+        );
+        add("-device", &format!("nvdimm,id=nv{index},memdev=mem{index}{label}"));
+    }
+    let initramfs = manifest.initramfs.display();
+    match config.kind {
+        Kind::Bare => {
+            add("-kernel", &manifest.vmlinuz.display().to_string());
+            add("-append", &command_line(&["console=ttyS0", LINUX], &config.linux));
+            add("-initrd", &initramfs.to_string());
+        }
+        Kind::Xen => {
+            add("-kernel", &manifest.xen.display().to_string());
+            add("-append", &command_line(&[XEN], &config.xen));
+            // A list of multiboot modules: a comma ends one, two are a comma.
+            let linux = command_line(&["console=hvc0", LINUX], &config.linux).replace(',', ",,");
+            add(
+                "-initrd",
+                &format!("{} {linux},{initramfs}", manifest.vmlinux.display()),
+            );
+        }
+    }
+    Ok(arguments)
+}
+
+fn command_line(always: &[&str], more: &[String]) -> String {
+    let words = always.iter().copied().chain(more.iter().map(String::as_str));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comma_on_the_command_line_ends_no_module() {
+        let path = PathBuf::from;
+        let manifest = Manifest {
+            suite: "s".to_owned(),
+            xen_version: "4".to_owned(),
+            linux_version: "6".to_owned(),
+            xen: path("/xen"),
+            vmlinux: path("/vmlinux"),
+            vmlinuz: path("/vmlinuz"),
+            initramfs: path("/initramfs"),
+            provision: path("/provision"),
+            work: path("/work"),
+            keep: false,
+        };
+        let config = Config {
+            linux: vec!["debug=a,b".to_owned()],
+            ..Config::new(Kind::Xen, Vec::new())
+        };
+        let arguments = arguments(&manifest, &config, Path::new("/log"), Path::new("/sockets")).unwrap();
+        let initrd = arguments.last().unwrap().to_str().unwrap();
+        assert!(initrd.starts_with("/vmlinux console=hvc0 "), "{initrd}");
+        assert!(initrd.ends_with(" debug=a,,b,/initramfs"), "{initrd}");
+    }
+}

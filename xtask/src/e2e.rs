@@ -12,7 +12,7 @@ use crate::{libraries, modules, workspace};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -74,6 +74,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     // A name that is none is better told before the set-up than after it.
     command::output(Command::new(&runner).arg("--list").args(&options.scenarios))?;
     host::install(host::E2E)?;
+    // Held until the scenarios have ended.
+    let _turn = take_turn()?;
     let manifest = prepare(options)?;
     let mut scenarios = Command::new(&runner);
     scenarios.env("XEN_PMEM_E2E", &manifest);
@@ -93,6 +95,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .unwrap_or(1);
     scenarios.arg("--test-threads").arg(jobs.to_string());
     command::run(scenarios.args(&options.scenarios))
+}
+
+/// Waits until no other run uses the images and the scenarios' folders, and keeps others out as long as the result lives.
+fn take_turn() -> Result<File> {
+    let path = workspace::e2e("")?.join("lock");
+    let lock = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+        step("waiting for another `cargo xtask e2e` to end");
+    }
+    lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(lock)
 }
 
 /// Builds the program that runs the scenarios.
@@ -215,9 +228,9 @@ fn make_initramfs(base: &Path, tools: &Tools, folder: &Path, initramfs: &Path) -
     }
     image.file(Path::new("init"), &tools.path(tools::AGENT))?;
     image.finish()?;
-    let mut file = fs::File::create(initramfs).with_context(|| format!("cannot make {}", initramfs.display()))?;
+    let mut file = File::create(initramfs).with_context(|| format!("cannot make {}", initramfs.display()))?;
     for part in [base, &own] {
-        std::io::copy(&mut fs::File::open(part)?, &mut file)?;
+        std::io::copy(&mut File::open(part)?, &mut file)?;
     }
     Ok(())
 }

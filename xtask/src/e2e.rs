@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -59,6 +60,13 @@ const PROGRAMS: &[&str] = &[
     "usr/lib/xen-{xen}/bin/xenstored",
     "usr/lib/xen-{xen}/bin/xen-init-dom0",
     "usr/lib/xen-{xen}/bin/xl",
+];
+
+/// What makes a suite's image: a change here makes it anew.
+const RECIPE: [&str; 3] = [
+    include_str!("image.rs"),
+    include_str!("libraries.rs"),
+    include_str!("modules.rs"),
 ];
 
 /// Runs the scenarios.
@@ -129,7 +137,14 @@ fn prepare(options: &Options) -> Result<PathBuf> {
     let folder = workspace::e2e(suite.name())?;
     let sysroot = packages::sysroot(suite)?;
     let base_stamp = folder.join("base.stamp");
-    let stamp = format!("{}{}\n", sysroot.stamp, PROGRAMS.join("\n"));
+    let mut recipe = DefaultHasher::new();
+    RECIPE.hash(&mut recipe);
+    let stamp = format!(
+        "{}{}\nrecipe {:016x}\n",
+        sysroot.stamp,
+        PROGRAMS.join("\n"),
+        recipe.finish()
+    );
     let fresh = fs::read_to_string(&base_stamp).is_ok_and(|made| made == stamp);
     let kernels = kernel::prepare(suite, &sysroot.root, !fresh)?;
     let base = folder.join("base.cpio");

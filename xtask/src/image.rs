@@ -5,7 +5,7 @@
 
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufWriter, Cursor, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Image {
     file: BufWriter<File>,
     folders: BTreeSet<PathBuf>,
+    /// Links in the archive's root and where they lead: nothing is put below such a name, which would replace the link.
+    links: BTreeMap<PathBuf, PathBuf>,
     inode: u32,
 }
 
@@ -29,6 +31,7 @@ impl Image {
         Ok(Self {
             file: BufWriter::new(file),
             folders: BTreeSet::new(),
+            links: BTreeMap::new(),
             inode: 0,
         })
     }
@@ -47,12 +50,22 @@ impl Image {
         Ok(())
     }
 
+    /// Where a path is once the links of the archive's root are followed.
+    fn place(&self, path: &Path) -> PathBuf {
+        let mut parts = path.components();
+        match parts.next().and_then(|first| self.links.get(Path::new(&first))) {
+            Some(target) if parts.clone().next().is_some() => target.join(parts.as_path()),
+            _ => path.to_path_buf(),
+        }
+    }
+
     /// Adds a folder and those above it, once.
     ///
     /// # Errors
     ///
     /// If the archive cannot be written.
     pub(crate) fn folder(&mut self, path: &Path) -> Result<()> {
+        let path = self.place(path);
         let above: Vec<PathBuf> = path
             .ancestors()
             .map(Path::to_path_buf)
@@ -72,8 +85,13 @@ impl Image {
     ///
     /// If the archive cannot be written.
     pub(crate) fn link(&mut self, path: &Path, to: &Path) -> Result<()> {
-        self.folder(path.parent().unwrap_or(Path::new("")))?;
-        self.entry(path, ModeFileType::Symlink, 0o777, to.to_string_lossy().as_bytes())
+        let path = self.place(path);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        self.folder(folder)?;
+        if folder.as_os_str().is_empty() && to.is_relative() {
+            self.links.insert(path.clone(), to.to_path_buf());
+        }
+        self.entry(&path, ModeFileType::Symlink, 0o777, to.to_string_lossy().as_bytes())
     }
 
     /// Adds the file `source` as `path`; a link as a link.
@@ -87,10 +105,11 @@ impl Image {
         if metadata.is_symlink() {
             return self.link(path, &fs::read_link(source)?);
         }
+        let path = self.place(path);
         self.folder(path.parent().unwrap_or(Path::new("")))?;
         let content = fs::read(source).with_context(what)?;
         self.entry(
-            path,
+            &path,
             ModeFileType::Regular,
             metadata.permissions().mode() & 0o777,
             &content,
@@ -180,6 +199,9 @@ mod tests {
         let mut image = Image::create(&archive).unwrap();
         image.file_of(&root, Path::new("usr/lib/link.so")).unwrap();
         image.link(Path::new("lib"), Path::new("usr/lib")).unwrap();
+        image
+            .file(Path::new("lib/y/late"), &root.join("usr/lib/x/real.so.1"))
+            .unwrap();
         image.finish().unwrap();
 
         let mut bytes = Cursor::new(fs::read(&archive).unwrap());
@@ -202,6 +224,8 @@ mod tests {
             ("usr/lib/x", 0o040_000, ""),
             ("usr/lib/x/real.so.1", 0o100_000, "library"),
             ("lib", 0o120_000, "usr/lib"),
+            ("usr/lib/y", 0o040_000, ""),
+            ("usr/lib/y/late", 0o100_000, "library"),
         ]
         .map(|(name, mode, content)| (name.to_owned(), mode, content.to_owned()));
         assert_eq!(found, expected);

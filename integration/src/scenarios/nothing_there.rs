@@ -26,18 +26,14 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     run.step("no NVDIMM");
     vm.load_nvdimm_drivers()?;
     no_nvdimm(&mut vm)?;
-    let nothing = vm.run_for(4, "xen-pmem-report apply --all")?;
-    ensure!(
-        !nothing.stderr.trim().is_empty(),
-        "apply does not say that it found nothing"
-    );
+    said(&vm.run_for(4, "xen-pmem-report apply --all")?, "no persistent memory")?;
 
     run.step("plug an NVDIMM in that is not prepared");
     vm.plug(1, &Nvdimm::unlabelled(&nvdimm))?;
     vm.wait_for("/dev/pmem0")?;
     unprepared(run, &mut vm)?;
     run.step("nothing to report, nothing to withdraw");
-    vm.run_for(4, "xen-pmem-report apply --all")?;
+    said(&vm.run_for(4, "xen-pmem-report apply --all")?, "xen-pmem-provision")?;
     vm.run_for(4, "xen-pmem-report withdraw 00000000-0000-4000-8000-000000000000")?;
     vm.run_for(2, "xen-pmem-report apply")?;
     ensure!(xenstore::nodes(&mut vm)?.is_empty(), "something was published");

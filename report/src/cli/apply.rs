@@ -93,7 +93,10 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
         devices,
     };
     printing.print(&document, || text(&document))?;
-    Ok(status)
+    match status {
+        ExitStatus::NothingPrepared => Err(Failure::new(status, nothing(&document.devices))),
+        status => Ok(status),
+    }
 }
 
 /// Opens the sinks, in the order in which they are told: XenStore has what the hypervisor has not refused.
@@ -203,6 +206,21 @@ fn overall(devices: &[Device], unreadable: bool, arguments: &Arguments) -> ExitS
     }
 }
 
+/// That nothing was reported, and what to do.
+fn nothing(devices: &[Device]) -> String {
+    match devices {
+        [] => "there is no persistent memory here: nothing to report".to_owned(),
+        [device] => format!(
+            "{}: nothing to report; prepare it with xen-pmem-provision",
+            device.device
+        ),
+        devices => format!(
+            "nothing to report on {} devices; prepare them with xen-pmem-provision",
+            devices.len()
+        ),
+    }
+}
+
 fn text(document: &Document) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -219,9 +237,6 @@ fn text(document: &Document) -> String {
                 .unwrap_or_default();
             let _ = writeln!(text, "{}: {sink}: {outcome}{message}", device.device);
         }
-    }
-    if document.devices.is_empty() {
-        text.push_str("there is no persistent memory here\n");
     }
     text
 }

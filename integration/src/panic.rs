@@ -23,7 +23,16 @@ const MARKERS: &[&str] = &[
 pub fn find(console: &str) -> Option<&str> {
     console
         .lines()
-        .find(|line| MARKERS.iter().any(|marker| line.contains(marker)))
+        .find(|line| MARKERS.iter().any(|marker| says(line, marker)))
+}
+
+/// Whether a line has the marker, not as the end of a longer word: `DEBUG: ` is not `BUG: `.
+fn says(line: &str, marker: &str) -> bool {
+    line.match_indices(marker).any(|(at, _)| {
+        !line
+            .get(..at)
+            .is_some_and(|before| before.ends_with(char::is_alphanumeric))
+    })
 }
 
 /// The last `lines` lines of `console`.

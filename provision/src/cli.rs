@@ -1,7 +1,12 @@
 //! The commands, one a module, and how they print and fail.
 
+pub(crate) mod backup;
+mod change;
 pub(crate) mod init;
 pub(crate) mod remove;
+pub(crate) mod repair;
+pub(crate) mod resize;
+pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod verify;
 

@@ -13,7 +13,7 @@ use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize};
 /// The bytes of a header that carry meaning.
 const HEADER_SIZE: u32 = 92;
 /// The bytes at the start of block 0 that belong to a boot loader.
-const BOOT_CODE: usize = 440;
+pub const BOOT_CODE: usize = 440;
 
 /// A partition's entry to be.
 #[derive(Clone, Debug)]

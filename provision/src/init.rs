@@ -1,18 +1,17 @@
 //! The plan that prepares a device.
 
+use crate::commit;
 use crate::geometry::Geometry;
-use crate::gpt::{Entry, Tables, header_at};
+use crate::gpt::{Entry, Tables};
 use crate::layout::{self, Layout, PartitionRequest, Reserve};
 use crate::signatures::{self, Trace};
-use crate::step::{self, SIGNATURE_SIZE, Step};
+use crate::step::Step;
 use std::io;
 use uuid::Uuid;
-use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::Inspection;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::sizing::EntrySizes;
-use xen_pmem_format::superblock::{Creator, Features, Planned, SuperBlock, UnixTime, Which};
-use xen_pmem_format::table::{Place, SIGNATURE};
+use xen_pmem_format::superblock::{Creator, Features, Planned, SuperBlock, UnixTime};
 use xen_pmem_format::units::DeviceOffset;
 
 /// What is asked for.
@@ -76,9 +75,9 @@ pub enum Error {
     /// The device could not be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// gptman refuses.
-    #[error("the partition table cannot be encoded: {0}")]
-    Gpt(#[from] gptman::Error),
+    /// The steps cannot be made.
+    #[error(transparent)]
+    Commit(#[from] commit::Error),
 }
 
 fn list(traces: &[Trace]) -> String {
@@ -140,7 +139,7 @@ pub fn plan<D: ReadAt + ?Sized>(
         &entries,
     )
     .ok_or(layout::Error::Overflow)?;
-    let steps = steps(device, geometry, inspection, &superblock, &tables)?;
+    let steps = commit::whole(device, inspection, &superblock, &tables)?;
     Ok(Plan {
         layout,
         superblock,
@@ -167,78 +166,4 @@ fn superblock(geometry: &Geometry, layout: &Layout, request: &Request) -> Result
         creator: creator().ok_or(Error::Creator)?,
         features: Features::default(),
     })
-}
-
-/// The order of the writes, which makes every cut-off point show the old state or the new one.
-///
-/// Without a reservation, super blocks first: until a table is whole there is none, and the primary table is the last thing
-/// written. Over a reservation, what is not in use first and what is in use last: the new state is complete before the
-/// old table goes.
-fn steps<D: ReadAt + ?Sized>(
-    device: &D,
-    geometry: &Geometry,
-    inspection: &Inspection,
-    superblock: &SuperBlock,
-    tables: &Tables,
-) -> Result<Vec<Step>, Error> {
-    let mut block_0 = vec![0; usize::try_from(geometry.lba_size.bytes().0).unwrap_or(512)];
-    device.read_exact_at(DeviceOffset(0), &mut block_0)?;
-    let copy = |which: Which| -> Vec<Step> {
-        let what = format!("{which} super block");
-        let there = holds(device, which.offset(), &which.signature());
-        step::replace(which.offset(), &superblock.encode(which), 0, there, &what)
-    };
-    let table = |place: Place| -> Result<Vec<Step>, Error> {
-        let at = header_at(place, geometry.lba_size, geometry.device_size);
-        let there = at.is_some_and(|at| holds(device, at, SIGNATURE));
-        Ok(tables.write(place, there, &block_0)?)
-    };
-    let mut steps = Vec::new();
-    if inspection.reservation().is_some() {
-        let (copy_in_use, table_in_use) = in_use(inspection);
-        steps.extend(copy(copy_in_use.other()));
-        steps.extend(table(other(table_in_use))?);
-        steps.extend(table(table_in_use)?);
-        steps.extend(copy(copy_in_use));
-    } else {
-        let last = if inspection.table().is_some() {
-            in_use(inspection).1
-        } else {
-            Place::Primary
-        };
-        steps.extend(copy(Which::Backup));
-        steps.extend(copy(Which::Primary));
-        steps.extend(table(other(last))?);
-        steps.extend(table(last)?);
-    }
-    Ok(steps)
-}
-
-/// The copy and the table that a reader goes by: the primary ones if both are good.
-pub fn in_use(inspection: &Inspection) -> (Which, Place) {
-    let valid = |which: Which| matches!(inspection.copy(which).reading, Reading::Valid(_));
-    let copy = match inspection.reservation() {
-        Some((believed, _)) => Which::BOTH
-            .into_iter()
-            .find(|which| inspection.copy(*which).reading == Reading::Valid(*believed))
-            .unwrap_or(Which::Primary),
-        None if valid(Which::Backup) && !valid(Which::Primary) => Which::Backup,
-        None => Which::Primary,
-    };
-    let table = inspection.table().map_or(Place::Primary, |table| table.place());
-    (copy, table)
-}
-
-/// The other of the two places of a table.
-pub fn other(place: Place) -> Place {
-    match place {
-        Place::Primary => Place::Backup,
-        Place::Backup => Place::Primary,
-    }
-}
-
-/// Whether a signature stands at an offset. What cannot be read may be one.
-pub fn holds<D: ReadAt + ?Sized>(device: &D, offset: DeviceOffset, signature: &[u8; SIGNATURE_SIZE]) -> bool {
-    let mut found = [0; SIGNATURE_SIZE];
-    device.read_exact_at(offset, &mut found).is_err() || found == *signature
 }

@@ -49,6 +49,18 @@ enum Command {
     /// Take the super blocks away and give the reserved area back; partitions and their content stay
     #[command(after_help = EXIT_CODES)]
     Remove(cli::remove::Arguments),
+    /// Heal a damaged target from its good half; refuse where that is not beyond doubt
+    #[command(after_help = EXIT_CODES)]
+    Repair(cli::repair::Arguments),
+    /// Make the reserved area larger or smaller, within the gap before the first partition
+    #[command(after_help = EXIT_CODES)]
+    Resize(cli::resize::Arguments),
+    /// Save the partition tables and the super blocks in a file
+    #[command(after_help = EXIT_CODES)]
+    Backup(cli::backup::Arguments),
+    /// Put saved partition tables and super blocks back
+    #[command(after_help = EXIT_CODES)]
+    Restore(cli::restore::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -75,6 +87,10 @@ fn main() -> ExitCode {
         Command::Show(arguments) => cli::show::run(arguments, printing),
         Command::Verify(arguments) => cli::verify::run(arguments, printing),
         Command::Remove(arguments) => cli::remove::run(arguments, printing),
+        Command::Repair(arguments) => cli::repair::run(arguments, printing),
+        Command::Resize(arguments) => cli::resize::run(arguments, printing),
+        Command::Backup(arguments) => cli::backup::run(arguments, printing),
+        Command::Restore(arguments) => cli::restore::run(arguments, printing),
     };
     match result {
         Ok(status) => status.into(),

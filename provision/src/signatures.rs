@@ -76,11 +76,7 @@ const TAIL: Bytes = Bytes(128 << 10);
 ///
 /// If the device cannot be read there.
 pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Vec<Trace>> {
-    let size = inspection.device_size;
-    let head = read(device, DeviceRange::clamped(DeviceOffset(0), HEAD.min(size)))?;
-    let tail_at = DeviceOffset(size.0.saturating_sub(TAIL.0.min(size.0)));
-    let tail = read(device, DeviceRange::clamped(tail_at, TAIL.min(size)))?;
-
+    let Edges { head, tail, tail_at } = Edges::read(device, inspection.device_size)?;
     let mut traces = Vec::new();
     if let Some(table) = inspection.table() {
         let count = table.partitions().len();
@@ -125,8 +121,44 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Resu
     Ok(traces)
 }
 
+/// What other tools than partitioners and ourselves have left on a prepared device, outside its partitions.
+///
+/// # Errors
+///
+/// If the device cannot be read there.
+pub fn foreign_in<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Vec<Trace>> {
+    let Edges { head, tail, tail_at } = Edges::read(device, inspection.device_size)?;
+    let partitions = inspection.table().map(|table| table.partitions()).unwrap_or_default();
+    let in_partition = |trace: &Trace| {
+        let byte = DeviceRange::clamped(trace.offset, Bytes(1));
+        partitions.iter().any(|partition| partition.range.contains(byte))
+    };
+    Ok(foreign(&head, &tail, tail_at)
+        .into_iter()
+        .filter(|trace| !in_partition(trace))
+        .collect())
+}
+
+/// The first and the last bytes of a device.
+struct Edges {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    tail_at: DeviceOffset,
+}
+
+impl Edges {
+    fn read<D: ReadAt + ?Sized>(device: &D, size: Bytes) -> io::Result<Self> {
+        let tail_at = DeviceOffset(size.0.saturating_sub(TAIL.0.min(size.0)));
+        Ok(Self {
+            head: read(device, DeviceRange::clamped(DeviceOffset(0), HEAD.min(size)))?,
+            tail: read(device, DeviceRange::clamped(tail_at, TAIL.min(size)))?,
+            tail_at,
+        })
+    }
+}
+
 /// The traces of other tools than partitioners and ourselves, in the first and the last bytes of a device.
-pub fn foreign(head: &[u8], tail: &[u8], tail_at: DeviceOffset) -> Vec<Trace> {
+fn foreign(head: &[u8], tail: &[u8], tail_at: DeviceOffset) -> Vec<Trace> {
     let mut traces: Vec<Trace> = MAGICS
         .iter()
         .filter(|Magic(_, offset, bytes)| at(head, *offset, bytes))

@@ -186,6 +186,11 @@ impl Target {
         &self.path
     }
 
+    /// Whether it is an image, not a device.
+    pub fn is_image(&self) -> bool {
+        self.block.is_none()
+    }
+
     /// What is read and written.
     pub fn file(&self) -> &File {
         &self.file

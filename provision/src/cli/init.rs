@@ -1,8 +1,9 @@
 //! `init`: prepares a target.
 
-use super::{Failure, Printing};
+use super::change::{Write, writes};
+use super::{Failure, Printing, backup};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 use xen_pmem_format::exit::ExitStatus;
@@ -10,6 +11,7 @@ use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::UnixTime;
 use xen_pmem_format::units::{Bytes, PhysAddr};
+use xen_pmem_provision::backup::Backup;
 use xen_pmem_provision::document::Document;
 use xen_pmem_provision::geometry::Geometry;
 use xen_pmem_provision::init::{self, Error, Plan, Request};
@@ -50,29 +52,6 @@ pub(crate) struct Arguments {
     /// Prepare a target that is not blank, and give up what is on it; never one that is in use
     #[arg(long)]
     force: bool,
-}
-
-/// A write as a document has it.
-#[derive(Serialize)]
-pub(crate) struct Write {
-    offset: u64,
-    size: usize,
-    what: String,
-}
-
-/// The writes among the steps.
-pub(crate) fn writes(steps: &[Step]) -> Vec<Write> {
-    steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::Write { offset, bytes, what } => Some(Write {
-                offset: offset.0,
-                size: bytes.len(),
-                what: what.clone(),
-            }),
-            Step::Flush => None,
-        })
-        .collect()
 }
 
 /// The document of a dry run: what would be there, and the writes that would make it.
@@ -182,8 +161,11 @@ fn prepare(
         })?;
         return Ok(ExitStatus::Done);
     }
-    for trace in &plan.overwritten {
-        tracing::warn!("{name}: giving up {trace}");
+    if !plan.overwritten.is_empty() {
+        for trace in &plan.overwritten {
+            tracing::info!("{name}: giving up {trace}");
+        }
+        save_what_is_lost(path, target, geometry.device_size, &plan.steps, printing)?;
     }
     step::apply(target.file(), &plan.steps).map_err(|error| Failure::of(path, ExitStatus::Failed, error))?;
     let after = target.inspect().map_err(|error| Failure::target(path, &error))?;
@@ -197,8 +179,32 @@ fn prepare(
     Ok(ExitStatus::Done)
 }
 
+/// Saves what steps are about to overwrite, and says where.
+pub(crate) fn save_what_is_lost(
+    path: &Path,
+    target: &Target,
+    device_size: Bytes,
+    steps: &[Step],
+    printing: Printing,
+) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::of(
+            path,
+            ExitStatus::Failed,
+            format!("what --force would overwrite cannot be read, to save it: {error}"),
+        )
+    };
+    let saved =
+        Backup::of_overwritten(target.file(), &path.display().to_string(), device_size, steps).map_err(failed)?;
+    let file = backup::save_overwritten(&saved, path, target.is_image())?;
+    if !printing.quiet {
+        eprintln!("{}: what is overwritten is saved in {}", path.display(), file.display());
+    }
+    Ok(())
+}
+
 /// Reads back what was written.
-fn confirm(path: &std::path::Path, after: &Inspection, plan: &Plan) -> Result<(), Failure> {
+fn confirm(path: &Path, after: &Inspection, plan: &Plan) -> Result<(), Failure> {
     let found = after.reservation().map(|(superblock, _)| *superblock);
     if after.state == State::Prepared && found == Some(plan.superblock) {
         return Ok(());
@@ -253,7 +259,7 @@ fn partition_guids(disk_guid: Option<Uuid>, count: usize) -> Vec<Uuid> {
 }
 
 /// The time, or the one of SOURCE_DATE_EPOCH, for output that can be reproduced.
-fn now() -> Result<UnixTime, String> {
+pub(crate) fn now() -> Result<UnixTime, String> {
     if let Some(epoch) = std::env::var_os("SOURCE_DATE_EPOCH") {
         let seconds = epoch.to_str().and_then(|text| text.parse().ok());
         return seconds

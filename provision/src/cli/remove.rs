@@ -1,14 +1,11 @@
 //! `remove`: takes a reservation away.
 
+use super::change::Change;
 use super::{Failure, Printing};
-use serde::Serialize;
 use std::path::PathBuf;
 use xen_pmem_format::exit::ExitStatus;
-use xen_pmem_provision::document::Document;
-use xen_pmem_provision::picture;
+use xen_pmem_format::inspect::State;
 use xen_pmem_provision::remove::{self, Error};
-use xen_pmem_provision::step::{self, Step};
-use xen_pmem_provision::target::{Access, Target};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -19,21 +16,10 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-/// The document of a dry run: what is there, and the writes that would take it away.
-#[derive(Serialize)]
-struct DryRun {
-    #[serde(flatten)]
-    document: Document,
-    writes: Vec<super::init::Write>,
-}
-
 pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let name = path.display().to_string();
-    let access = if arguments.dry_run { Access::Read } else { Access::Write };
-    let mut target = Target::open(path, access).map_err(|error| Failure::target(path, &error))?;
-    let inspection = target.inspect().map_err(|error| Failure::target(path, &error))?;
-    let steps: Vec<Step> = remove::plan(target.file(), &inspection).map_err(|error| {
+    let (change, inspection) = Change::open(path, arguments.dry_run, printing)?;
+    let steps = remove::plan(change.target.file(), &inspection).map_err(|error| {
         let status = match error {
             Error::Nothing(_) => ExitStatus::NothingPrepared,
             Error::NoTable(_) => ExitStatus::Damaged,
@@ -42,23 +28,11 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
         };
         Failure::of(path, status, error)
     })?;
-    if arguments.dry_run {
-        let document = DryRun {
-            document: Document::of(&name, &inspection),
-            writes: super::init::writes(&steps),
-        };
-        printing.print(&document, || {
-            format!("{name}: would be written:\n{}", picture::of_steps(&steps))
-        })?;
-        return Ok(ExitStatus::Done);
-    }
-    step::apply(target.file(), &steps).map_err(|error| Failure::of(path, ExitStatus::Failed, error))?;
-    target
-        .reread_partitions()
-        .map_err(|error| Failure::target(path, &error))?;
-    let after = target.inspect().map_err(|error| Failure::target(path, &error))?;
-    printing.print(&Document::of(&name, &after), || {
-        format!("{name}: the reservation is removed; the partitions stay\n")
-    })?;
-    Ok(ExitStatus::Done)
+    let gone = |after: &xen_pmem_format::inspect::Inspection| after.state == State::Unprepared;
+    change.carry_out(
+        &inspection,
+        &steps,
+        gone,
+        "the reservation is removed; the partitions stay",
+    )
 }

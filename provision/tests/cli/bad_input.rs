@@ -1,6 +1,6 @@
 //! Each kind of bad input gets one clear sentence and its exit code, and leaves every byte as it was.
 
-use super::{Images, MIB, provision, sentence};
+use super::{Images, MIB, provision, restore, sentence};
 use std::os::unix::fs::PermissionsExt as _;
 
 /// An MBR partition table with one partition.
@@ -100,6 +100,11 @@ fn what_is_there_is_not_overwritten() {
         assert!(std::fs::read(&path).unwrap() == before, "{name} was changed");
         provision(&["init", "-q", "--force"], &path).success();
         provision(&["verify", "-q"], &path).success();
+        // What was overwritten was saved beside it, and can be put back.
+        let saved = images.only_backup_of(name);
+        let saved = saved.to_str().unwrap();
+        restore(&path, &[saved, "-q", "--force"]).success();
+        assert!(std::fs::read(&path).unwrap() == before, "{name} is not as it was");
     }
 }
 
@@ -179,12 +184,21 @@ fn what_is_no_target_is_named() {
 fn what_may_not_be_read_is_said() {
     let images = Images::new();
     let path = images.with("locked", 64 * MIB, &[]);
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
-    if std::fs::File::open(&path).is_ok() {
-        // Root may read everything; there is nothing to see.
-        return;
-    }
-    let said = sentence(&provision(&["show"], &path).code(1), &path);
+    std::fs::set_permissions(images.0.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let program = assert_cmd::cargo::cargo_bin("xen-pmem-provision");
+    // Root may read everything, so nobody asks.
+    let mut command = match rustix::process::geteuid().is_root() {
+        false => assert_cmd::Command::new(program),
+        true => {
+            let copy = images.path("program");
+            std::fs::copy(program, &copy).unwrap();
+            let mut command = assert_cmd::Command::new("setpriv");
+            command.args(["--reuid", "65534", "--clear-groups"]).arg(copy);
+            command
+        }
+    };
+    let said = sentence(&command.arg("show").arg(&path).assert().code(1), &path);
     assert!(said.contains("Permission denied"), "{said}");
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod damage;
 mod documents;
 mod reproducible;
 
@@ -40,6 +41,21 @@ impl Images {
         path
     }
 
+    /// The one backup that was made of an image.
+    fn only_backup_of(&self, name: &str) -> PathBuf {
+        let prefix = format!("{name}.");
+        let files = std::fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut backups = files.filter(|file| {
+            let file = file.file_name().unwrap().to_str().unwrap();
+            file.starts_with(&prefix) && file.ends_with(".xen-pmem-backup")
+        });
+        let backup = backups.next().expect("a backup");
+        assert_eq!(backups.next(), None, "one backup");
+        backup
+    }
+
     /// An image that is prepared.
     fn prepared(&self, name: &str) -> PathBuf {
         let path = self.path(name);
@@ -54,6 +70,16 @@ fn provision(arguments: &[&str], target: &Path) -> assert_cmd::assert::Assert {
         .unwrap()
         .args(arguments)
         .arg(target)
+        .assert()
+}
+
+/// Runs `restore` on a target.
+fn restore(target: &Path, arguments: &[&str]) -> assert_cmd::assert::Assert {
+    Command::cargo_bin("xen-pmem-provision")
+        .unwrap()
+        .arg("restore")
+        .arg(target)
+        .args(arguments)
         .assert()
 }
 

@@ -6,15 +6,16 @@ use xen_pmem_format::inspect::{Inspection, State, inspect};
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::{SuperBlock, UnixTime};
 use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
+use xen_pmem_provision::backup::Backup;
 use xen_pmem_provision::geometry::{Geometry, Placement};
 use xen_pmem_provision::init::{self, Request};
 use xen_pmem_provision::layout::{PartitionRequest, Reserve};
-use xen_pmem_provision::remove;
 use xen_pmem_provision::step::{self, Step};
+use xen_pmem_provision::{remove, repair, resize, restore};
 
 const SIZE: usize = 20 << 20;
 /// Random subsets that are tried of the words between two flushes.
-const SAMPLES: usize = 300;
+const SAMPLES: usize = 1200;
 
 /// What a device is to its users: what a cut-off point must not mix.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +113,6 @@ fn cut_off(name: &str, before: &[u8], steps: &[Step], may_be_unprepared: bool) {
     step::apply(&recorder, steps).unwrap();
     let (after, events) = recorder.into_parts();
     let [old, new] = [before, &after].map(|bytes| shown(&inspect(bytes, None).unwrap()));
-    assert_ne!(old, new, "{name} does something");
     let data = 8 << 20..SIZE - (64 << 10);
     let allowed = |bytes: &[u8]| {
         let inspection = inspect(bytes, None).unwrap();
@@ -201,4 +201,89 @@ fn removal() {
     let before = prepared();
     let steps = remove::plan(&before, &inspect(&before, None).unwrap()).unwrap();
     cut_off("remove", &before, &steps, true);
+}
+
+/// A prepared device whose first partition is gone, so that there is room to grow.
+fn with_room() -> Vec<u8> {
+    let bytes = blank();
+    let bytes = applied(&bytes, &init_steps(&bytes, &request(1, &["4M:a", "rest:b"])));
+    let mut cursor = std::io::Cursor::new(bytes);
+    let mut gpt = gptman::GPT::read_from(&mut cursor, 512).unwrap();
+    gpt.remove(1).unwrap();
+    gpt.write_into(&mut cursor).unwrap();
+    let bytes = cursor.into_inner();
+    assert_eq!(inspect(&bytes, None).unwrap().state, State::Prepared);
+    bytes
+}
+
+fn resize_steps(bytes: &Vec<u8>, size: u64) -> Vec<Step> {
+    let inspection = inspect(bytes, None).unwrap();
+    resize::plan(bytes, &geometry(), &inspection, Bytes(size), UnixTime(1_767_225_700))
+        .unwrap()
+        .steps
+}
+
+#[test]
+fn growing_and_shrinking() {
+    let before = with_room();
+    let grow = resize_steps(&before, 8 << 20);
+    cut_off("resize, larger", &before, &grow, false);
+    let before = applied(&before, &grow);
+    let inspection = inspect(&before, None).unwrap();
+    assert_eq!(inspection.state, State::Prepared);
+    assert_eq!(inspection.reservation().unwrap().0.reserved.size(), Bytes(8 << 20));
+    cut_off("resize, smaller", &before, &resize_steps(&before, 4 << 20), false);
+}
+
+#[test]
+fn repairs() {
+    type Damage = (&'static str, fn(&mut Vec<u8>));
+    let damages: &[Damage] = &[
+        ("primary copy wiped", |b| b[512 << 10..(512 << 10) + 4096].fill(0)),
+        ("primary copy corrupt", |b| b[(512 << 10) + 100] ^= 1),
+        ("backup copy corrupt", |b| b[(1536 << 10) + 100] ^= 1),
+        ("primary GPT wiped", |b| b[..8192].fill(0)),
+        ("backup GPT corrupt", |b| b[SIZE - 512 + 30] ^= 1),
+        ("first half of everything", |b| {
+            b[..8192].fill(0);
+            b[(512 << 10) + 100] ^= 1;
+        }),
+    ];
+    for (name, damage) in damages {
+        let mut before = prepared();
+        damage(&mut before);
+        let steps = repair::plan(&before, &inspect(&before, None).unwrap()).unwrap();
+        cut_off(&format!("repair, {name}"), &before, &steps, false);
+        assert!(applied(&before, &steps) == prepared(), "{name}: repaired to the byte");
+    }
+}
+
+#[test]
+fn restoring() {
+    let good = prepared();
+    let backup = Backup::of_metadata(&good, "good", &inspect(&good, None).unwrap()).unwrap();
+    for (name, before) in [
+        ("over ruins", {
+            let mut ruins = good.clone();
+            ruins[..2 << 20].fill(0xa5);
+            ruins[SIZE - 4096..].fill(0x5a);
+            ruins
+        }),
+        (
+            "over another layout",
+            applied(&good, &init_steps(&good, &request(2, &["rest:c"]))),
+        ),
+    ] {
+        let steps = restore::plan(&before, &inspect(&before, None).unwrap(), &backup, true).unwrap();
+        cut_off(&format!("restore {name}"), &before, &steps, true);
+        assert_eq!(
+            shown(&inspect(&applied(&before, &steps), None).unwrap()),
+            shown(&inspect(&good, None).unwrap())
+        );
+    }
+    let unchanged = restore::plan(&good, &inspect(&good, None).unwrap(), &backup, false).unwrap();
+    assert!(
+        applied(&good, &unchanged) == good,
+        "a backup of what is there changes nothing"
+    );
 }

@@ -1,0 +1,50 @@
+//! `resize`: makes the reserved area larger or smaller.
+
+use super::change::Change;
+use super::init::now;
+use super::{Failure, Printing};
+use std::path::PathBuf;
+use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_format::inspect::{Inspection, State};
+use xen_pmem_format::units::{Bytes, PhysAddr};
+use xen_pmem_provision::resize::{self, Error};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// A block device (/dev/pmem0) or an image file
+    target: PathBuf,
+    /// The reserved area's new size (bytes, or with K, M, G or T), within the gap before the first partition
+    #[arg(long, value_name = "SIZE")]
+    reserve: Bytes,
+    /// The physical address of an image, hexadecimal (0x...) or decimal; devices say themselves where they lie
+    #[arg(long, value_name = "ADDRESS")]
+    base: Option<PhysAddr>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+    let path = &arguments.target;
+    let now = now().map_err(|error| Failure::of(path, ExitStatus::Usage, error))?;
+    let (change, inspection) = Change::open(path, arguments.dry_run, printing)?;
+    let geometry = change
+        .target
+        .geometry(inspection.lba_size, arguments.base)
+        .map_err(|error| Failure::target(path, &error))?;
+    let plan = resize::plan(change.target.file(), &geometry, &inspection, arguments.reserve, now).map_err(|error| {
+        let status = match error {
+            Error::Nothing(_) => ExitStatus::NothingPrepared,
+            Error::NotWhole { .. } => ExitStatus::Damaged,
+            Error::TooLarge { .. } | Error::Features(_) => ExitStatus::Refused,
+            Error::TooSmall { .. } | Error::Overflow => ExitStatus::Usage,
+            _ => ExitStatus::Failed,
+        };
+        Failure::of(path, status, error)
+    })?;
+    let resized = |after: &Inspection| {
+        after.state == State::Prepared && after.reservation().is_some_and(|(found, _)| *found == plan.superblock)
+    };
+    let done = format!("{} are reserved for Xen", plan.superblock.reserved.size());
+    change.carry_out(&inspection, &plan.steps, resized, &done)
+}

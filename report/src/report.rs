@@ -7,6 +7,9 @@ use uuid::Uuid;
 use xen_pmem_discover::document::{Device, Partition, State};
 use xen_pmem_format::units::{Address, PhysRange, SUPERPAGE};
 
+/// The longest name of a device that is published, in bytes: as long as a file's name can be.
+pub const MAX_DEVICE: usize = 255;
+
 /// A reservation to be made known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -47,6 +50,12 @@ pub enum Refusal {
     /// The reserved area is empty or not made of whole superpages.
     #[error("its reserved area {0} is not made of whole, aligned superpages of {SUPERPAGE}")]
     Misaligned(PhysRange),
+    /// Two partitions share bytes or a number.
+    #[error("its partitions {0} and {1} overlap or are the same")]
+    PartitionsOverlap(u32, u32),
+    /// The device's name is not one that could be published.
+    #[error("its name is longer than {MAX_DEVICE} bytes or has control characters")]
+    Name,
     /// A partition lies on the reserved area.
     #[error("its partition {0} overlaps the reserved area")]
     PartitionOnReserved(u32),
@@ -110,7 +119,16 @@ impl Report {
         if reserved.is_empty() || !reserved.base().is_aligned(SUPERPAGE) || !reserved.size().is_aligned(SUPERPAGE) {
             return Err(Refusal::Misaligned(reserved));
         }
-        for partition in &device.partitions {
+        if device.device.len() > MAX_DEVICE || device.device.chars().any(char::is_control) {
+            return Err(Refusal::Name);
+        }
+        for (index, partition) in device.partitions.iter().enumerate() {
+            let mut before = device.partitions.iter().take(index);
+            let clash =
+                |other: &&Partition| other.number == partition.number || other.range.0.overlaps(partition.range.0);
+            if let Some(other) = before.find(clash) {
+                return Err(Refusal::PartitionsOverlap(other.number, partition.number));
+            }
             within("partition", partition.range.0, "device range", device_range)?;
             if partition.range.0.overlaps(reserved) {
                 return Err(Refusal::PartitionOnReserved(partition.number));
@@ -262,6 +280,16 @@ pub(crate) mod tests {
                 "partition 1 overlaps",
             ),
             (|d| d.partitions[1].range = span(BASE + 511 * MIB, 2 * MIB), "partition"),
+            (
+                |d| d.partitions[1].number = 1,
+                "partitions 1 and 1 overlap or are the same",
+            ),
+            (
+                |d| d.partitions[1].range = d.partitions[0].range,
+                "partitions 1 and 3 overlap",
+            ),
+            (|d| d.device = "x".repeat(256), "its name is longer"),
+            (|d| d.device = "/dev/pmem0\n".to_owned(), "control characters"),
         ];
         for (doubt, word) in doubts {
             let mut device = device();

@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 use std::collections::BTreeMap;
 use std::io;
 use uuid::Uuid;
+use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
 use xenstore_rs::Xs;
 
 /// The directory of all reports.
@@ -72,6 +73,12 @@ impl Published {
         (!paths.is_empty()).then(|| format!("XenStore has another {list}: run `apply`"))
     }
 
+    /// The range that it names, if that makes sense.
+    fn range(&self) -> Option<PhysRange> {
+        let number = |name: &str| self.nodes.get(name)?.parse().ok();
+        PhysRange::new(PhysAddr(number("range-base")?), Bytes(number("range-size")?))
+    }
+
     /// Whether the report is whole.
     pub fn is_ready(&self) -> bool {
         self.nodes.get(STATE.0).is_some_and(|state| state == STATE.1)
@@ -131,6 +138,18 @@ impl<X: Xs> XenStore<X> {
             self.rm(ROOT)?;
         }
         Ok(true)
+    }
+
+    /// Removes the reports of other reservations on the same memory: the device has been prepared anew since.
+    fn remove_superseded(&mut self, report: &Report) -> anyhow::Result<()> {
+        for published in self.published()? {
+            let other = published.name != report.uuid().to_string();
+            if other && published.range().is_some_and(|range| range.overlaps(report.range())) {
+                tracing::info!("{}: superseded by {}", published.name, report.uuid());
+                self.remove(&published.name)?;
+            }
+        }
+        Ok(())
     }
 
     /// The names in a directory; `None` if there is no such node.
@@ -194,6 +213,7 @@ impl<X: Xs> Sink for XenStore<X> {
         if ready && there == wanted {
             return Ok(Outcome::Unchanged);
         }
+        self.remove_superseded(report)?;
         self.rm(&format!("{directory}/{}", STATE.0))?;
         for stale in there.keys().filter(|path| !wanted.contains_key(*path)) {
             self.rm(&format!("{directory}/{stale}"))?;

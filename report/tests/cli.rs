@@ -126,7 +126,10 @@ fn what_is_in_doubt_has_its_exit_code() {
             Some("same reservation UUID"),
         ),
         (
-            json!([device("/dev/pmem0", BASE, ONE), device("/dev/pmem1", BASE + 256 * MIB, OTHER)]),
+            json!([
+                device("/dev/pmem0", BASE, ONE),
+                device("/dev/pmem1", BASE + 256 * MIB, OTHER)
+            ]),
             3,
             Some("overlaps that of"),
         ),

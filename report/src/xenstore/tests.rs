@@ -176,11 +176,36 @@ fn withdrawing_takes_state_first_and_leaves_nothing() {
 }
 
 #[test]
+fn a_device_prepared_anew_supersedes_what_it_was_published_as() {
+    let memory = Memory::default();
+    let mut store = XenStore::new(&memory);
+    store.publish(&report()).unwrap();
+    let anew = Report::of(&xen_pmem_discover::document::Device {
+        uuid: Some(Uuid::from_u128(2)),
+        ..device()
+    })
+    .unwrap();
+    store.publish(&anew).unwrap();
+    let left: Vec<_> = store
+        .published()
+        .unwrap()
+        .into_iter()
+        .map(|published| published.name)
+        .collect();
+    assert_eq!(left, [Uuid::from_u128(2).to_string()]);
+}
+
+#[test]
 fn other_reports_stay() {
     let memory = Memory::default();
     let mut store = XenStore::new(&memory);
     let other = Report::of(&xen_pmem_discover::document::Device {
         uuid: Some(Uuid::from_u128(2)),
+        region: None,
+        namespace: Some(span(8 << 30, 512 << 20)),
+        device_range: Some(span(8 << 30, 512 << 20)),
+        reserved: Some(span((8 << 30) + (2 << 20), 6 << 20)),
+        partitions: Vec::new(),
         ..device()
     })
     .unwrap();

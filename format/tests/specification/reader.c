@@ -3,8 +3,10 @@
  * A second reader of the format, written from docs/format.md alone, to keep the specification honest.
  *
  *   reader page OFFSET < PAGE     says "valid", "missing" or "corrupt" of one page found at OFFSET
+ *   reader device < IMAGE         says "prepared", "degraded", "damaged" or "unprepared" of an image with 512-byte blocks
  *   reader offsets                prints each field's name, offset and size
  */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -100,8 +102,196 @@ static const char *judge(uint8_t *page, uint64_t found)
     return "valid";
 }
 
+/* What a page is, without changing it. */
+static const char *judge_at(const uint8_t *device, uint64_t offset)
+{
+    static uint8_t page[XEN_PMEM_COPY_SIZE];
+    memcpy(page, device + offset, sizeof page);
+    return judge(page, offset);
+}
+
+#define BLOCK 512u
+#define ENTRY 128u
+
+static uint32_t crc32(const uint8_t *bytes, size_t size)
+{
+    uint32_t crc = ~0u;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= bytes[i];
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+    }
+    return ~crc;
+}
+
+/* A partition table, as far as this reader needs it. */
+struct table {
+    bool valid, trace;
+    const uint8_t *guid, *entries;
+    uint32_t count;
+    uint64_t other, first_usable, usable_end, head_end, first_partition;
+};
+
+static int by_start(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static struct table read_table(const uint8_t *device, uint64_t size, uint64_t lba, bool primary)
+{
+    static uint64_t parts[1024][2];
+    struct table t = { 0 };
+    uint64_t blocks = size / BLOCK, entries, first, last, array, n = 0;
+    uint8_t header[92];
+
+    if (lba >= blocks || memcmp(device + lba * BLOCK, "EFI PART", 8))
+        return t;
+    t.trace = true;
+    memcpy(header, device + lba * BLOCK, sizeof header);
+    if (memcmp(header + 8, "\0\0\1", 4) || le32(header + 12) != sizeof header)
+        return t;
+    uint32_t sum = le32(header + 16);
+    memset(header + 16, 0, 4);
+    if (crc32(header, sizeof header) != sum || le64(header + 24) != lba)
+        return t;
+    t.other = le64(header + 32);
+    first = le64(header + 40);
+    last = le64(header + 48);
+    entries = le64(header + 72);
+    t.count = le32(header + 80);
+    if (!t.count || t.count > 1024 || le32(header + 84) != ENTRY)
+        return t;
+    array = ((uint64_t)t.count * ENTRY + BLOCK - 1) / BLOCK;
+    if (entries >= blocks || array > blocks - entries || first > last || last >= blocks || first < 2 + array)
+        return t;
+    if (primary ? entries < 2 || entries + array > first : entries <= last)
+        return t;
+    t.entries = device + entries * BLOCK;
+    if (crc32(t.entries, (size_t)t.count * ENTRY) != le32(header + 88))
+        return t;
+    for (uint32_t i = 0; i < t.count; i++) {
+        const uint8_t *e = t.entries + (size_t)i * ENTRY;
+        if (all_zero(e, 16))
+            continue;
+        parts[n][0] = le64(e + 32);
+        parts[n][1] = le64(e + 40);
+        if (parts[n][0] < first || parts[n][1] > last || parts[n][0] > parts[n][1])
+            return t;
+        n++;
+    }
+    qsort(parts, n, sizeof parts[0], by_start);
+    for (uint64_t i = 1; i < n; i++)
+        if (parts[i][0] <= parts[i - 1][1])
+            return t;
+    t.valid = true;
+    t.guid = device + lba * BLOCK + 56;
+    t.first_usable = first * BLOCK;
+    t.usable_end = (last + 1) * BLOCK;
+    t.head_end = (2 + array) * BLOCK;
+    t.first_partition = n ? parts[0][0] * BLOCK : t.first_usable;
+    return t;
+}
+
+enum reading { MISSING, CORRUPT, FOREIGN, VALID };
+
+static enum reading read_copy(const uint8_t *device, uint64_t offset, uint32_t which, const struct table *t)
+{
+    const char *word = judge_at(device, offset);
+    if (*word == 'm')
+        return MISSING;
+    if (*word == 'c' || le32(F(device + offset, copy)) != which)
+        return CORRUPT;
+    return t && !memcmp(F(device + offset, disk_guid), t->guid, 16) ? VALID : FOREIGN;
+}
+
+static const char *judge_device(const uint8_t *device, uint64_t size)
+{
+    static const uint64_t place[2] = { XEN_PMEM_PRIMARY_OFFSET, XEN_PMEM_BACKUP_OFFSET };
+    struct table p = read_table(device, size, 1, true), b, *t;
+    enum reading reading[2] = { MISSING, MISSING };
+    uint64_t at[2] = { place[0], place[1] }, gap, gap_end, last = size / BLOCK - 1;
+    bool whole;
+
+    if (size < BLOCK)
+        return "unprepared";
+    b = read_table(device, size, p.valid ? p.other : last, false);
+    t = p.valid ? &p : b.valid ? &b : NULL;
+    gap = t ? t->head_end : 0;
+    gap_end = t ? t->first_partition : size;
+    for (int i = 0; i < 2; i++)
+        if (at[i] >= gap && at[i] + XEN_PMEM_COPY_SIZE <= gap_end)
+            reading[i] = read_copy(device, at[i], i, t);
+    if (!t)
+        return (p.trace || b.trace) && (reading[0] != MISSING || reading[1] != MISSING) ? "damaged" : "unprepared";
+    if (reading[0] != VALID && reading[1] != VALID) {
+        uint64_t from = (gap + 4095) / 4096 * 4096, to = gap_end - from > 16ull << 30 ? from + (16ull << 30) : gap_end;
+        for (uint64_t o = from; o + XEN_PMEM_COPY_SIZE <= to; o += 4096)
+            for (int i = 0; i < 2; i++)
+                if (read_copy(device, o, i, t) == VALID &&
+                    (reading[i] != VALID || le64(F(device + o, sequence)) > le64(F(device + at[i], sequence)))) {
+                    reading[i] = VALID;
+                    at[i] = o;
+                }
+    }
+
+    const uint8_t *c[2] = { device + at[0], device + at[1] }, *believed;
+    whole = reading[0] == VALID && reading[1] == VALID;
+    if (whole) {
+        uint64_t s0 = le64(F(c[0], sequence)), s1 = le64(F(c[1], sequence));
+        if (s0 == s1) {
+            /* Equal but for the signature, the checksum, the copy's number and its offset. */
+            if (memcmp(F(c[0], uuid), F(c[1], uuid), XEN_PMEM_HEADER_SIZE - offsetof(struct xen_pmem_superblock, uuid)) ||
+                memcmp(F(c[0], features_compatible), F(c[1], features_compatible), 24))
+                return "damaged";
+        } else {
+            whole = false;
+        }
+        believed = s0 >= s1 ? c[0] : c[1];
+    } else if (reading[0] == VALID || reading[1] == VALID) {
+        believed = reading[0] == VALID ? c[0] : c[1];
+    } else {
+        return reading[0] == CORRUPT || reading[1] == CORRUPT ? "damaged" : "unprepared";
+    }
+
+    uint64_t base = le64(F(believed, reserved_base)), end = base + le64(F(believed, reserved_size));
+    if (le64(F(believed, device_size)) != size || base < gap || end > gap_end)
+        return "damaged";
+    for (int i = 0; i < 2; i++)
+        if (overlap(base, end, at[i], at[i] + XEN_PMEM_COPY_SIZE))
+            return "damaged";
+    if (at[0] != place[0] || at[1] != place[1] || !p.valid || !b.valid || p.other != last || t->first_usable < end)
+        whole = false;
+    if (p.valid && b.valid &&
+        (memcmp(p.guid, b.guid, 16) || p.first_usable != b.first_usable || p.usable_end != b.usable_end ||
+         p.count != b.count || memcmp(p.entries, b.entries, (size_t)p.count * ENTRY)))
+        whole = false;
+    return whole ? "prepared" : "degraded";
+}
+
+static int device(FILE *in)
+{
+    size_t size = 0, room = 1 << 20;
+    uint8_t *bytes = malloc(room);
+    while (bytes) {
+        size_t got = fread(bytes + size, 1, room - size, in);
+        size += got;
+        if (!got) {
+            puts(judge_device(bytes, size));
+            free(bytes);
+            return 0;
+        }
+        if (size == room)
+            bytes = realloc(bytes, room *= 2);
+    }
+    perror("reader");
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 2 && !strcmp(argv[1], "device"))
+        return device(stdin);
     if (argc == 2 && !strcmp(argv[1], "offsets")) {
 #define PRINT(field)                                                                                                \
     printf("%s %zu %zu\n", #field, offsetof(struct xen_pmem_superblock, field),                                     \
@@ -119,6 +309,6 @@ int main(int argc, char **argv)
         puts(judge(page, strtoull(argv[2], NULL, 0)));
         return 0;
     }
-    fprintf(stderr, "usage: reader page OFFSET < PAGE | reader offsets\n");
+    fprintf(stderr, "usage: reader page OFFSET < PAGE | reader device < IMAGE | reader offsets\n");
     return 2;
 }

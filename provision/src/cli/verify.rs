@@ -30,5 +30,13 @@ fn text(name: &str, inspection: &Inspection) -> String {
     for finding in &inspection.findings {
         text.push_str(&format!("  - {finding}\n"));
     }
+    match inspection.state {
+        State::Prepared => {}
+        State::Degraded => text.push_str(&format!("  to heal it: xen-pmem-provision repair {name}\n")),
+        State::Damaged => text.push_str(&format!(
+            "  to heal it, put a backup back (xen-pmem-provision restore {name} FILE), or prepare it anew, giving up its partitions (xen-pmem-provision init --force {name})\n"
+        )),
+        State::Unprepared => text.push_str(&format!("  to prepare it: xen-pmem-provision init {name}\n")),
+    }
     text
 }

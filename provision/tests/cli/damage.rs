@@ -3,7 +3,8 @@
 use super::{Images, MIB, provision, restore, sentence};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// What becomes of a damaged image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -178,6 +179,41 @@ fn image_of(images: &Images, name: &str) -> (std::path::PathBuf, File) {
     (path, file)
 }
 
+/// The reader that was written in C from the specification alone, compiled once.
+static READER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let format = Path::new(env!("CARGO_MANIFEST_DIR")).join("../format");
+    let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("reader");
+    let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let status = std::process::Command::new(compiler)
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-I"])
+        .arg(format.join("../docs"))
+        .arg(format.join("tests/specification/reader.c"))
+        .arg("-o")
+        .arg(&program)
+        .status()
+        .expect("a C compiler, as `cc` or named by CC");
+    assert!(status.success(), "the reader compiles");
+    program
+});
+
+/// The state of an image, as the reader in C says it.
+fn state_in_c(path: &Path) -> String {
+    let output = std::process::Command::new(&*READER)
+        .arg("device")
+        .stdin(File::open(path).unwrap())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// The state of an image, as `show` says it.
+fn state(path: &Path) -> String {
+    let mut show = assert_cmd::Command::cargo_bin("xen-pmem-provision").unwrap();
+    let output = show.args(["show", "--json"]).arg(path).output().unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    document["state"].as_str().unwrap().to_owned()
+}
+
 fn verify(path: &Path) -> String {
     let output = assert_cmd::Command::cargo_bin("xen-pmem-provision")
         .unwrap()
@@ -196,6 +232,11 @@ fn each_damage_has_its_outcome() {
         let good = std::fs::read(&path).unwrap();
         damage(&file);
         let damaged = std::fs::read(&path).unwrap();
+        assert_eq!(
+            state_in_c(&path),
+            state(&path),
+            "{name}: a reader written from the specification agrees"
+        );
         let verdict = provision(&["verify"], &path);
         let code = if *outcome == Outcome::Unprepared { 4 } else { 5 };
         verdict.code(code);
@@ -211,6 +252,7 @@ fn each_damage_has_its_outcome() {
             Outcome::Heals => {
                 repaired.code(0);
                 provision(&["verify"], &path).code(0);
+                assert_eq!(state_in_c(&path), "prepared", "{name}");
                 let now = std::fs::read(&path).unwrap();
                 // What was moved away stays where it was moved to, and is not looked at any more.
                 assert!(now == good || name.contains("moved"), "{name}: healed to the byte");

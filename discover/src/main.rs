@@ -1,14 +1,12 @@
 //! `xen-pmem-discover`: the command line.
 
-use anyhow::Context;
-use clap::{ArgAction, Args, Parser, Subcommand};
-use std::io::{self, Write};
+use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::filter::LevelFilter;
 use xen_pmem_discover::node::Nodes;
-use xen_pmem_discover::scan::{self, Options, Outcome};
+use xen_pmem_discover::scan::{self, Options};
 use xen_pmem_discover::sysfs::SysfsRoot;
+use xen_pmem_format::cli::{Failure, Flags, complain, end};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::PhysAddr;
 
@@ -28,15 +26,8 @@ Exit codes:
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Print a JSON document instead of text
-    #[arg(long, global = true)]
-    json: bool,
-    /// Print no text: the exit code tells (errors and JSON documents are printed)
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Say on standard error what is looked at; twice: in detail
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -65,75 +56,32 @@ struct ScanArgs {
     dev: Option<PathBuf>,
 }
 
+const PROGRAM: &str = env!("CARGO_BIN_NAME");
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    start_log(cli.verbose);
-    match run(&cli) {
-        Ok(status) => status.into(),
-        Err(error) => {
-            complain(&format!("{error:#}"));
-            ExitStatus::Failed.into()
-        }
-    }
+    let Cli {
+        command: Command::Scan(arguments),
+        flags,
+    } = Cli::parse();
+    flags.start_log();
+    end(PROGRAM, run(&arguments, flags))
 }
 
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .without_time()
-        .init();
-}
-
-/// Tells people what went wrong. That standard error itself fails is nothing that could be told.
-fn complain(what: &str) {
-    let _ = writeln!(io::stderr(), "xen-pmem-discover: {what}");
-}
-
-fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
-    let Command::Scan(args) = &cli.command;
-    let result = match (&args.image, args.base) {
-        (Some(image), Some(base)) => scan::scan_image(image, base),
+fn run(arguments: &ScanArgs, flags: Flags) -> Result<ExitStatus, Failure> {
+    let result = match (&arguments.image, arguments.base) {
+        (Some(image), Some(base)) => scan::scan_image(image, base)
+            .map_err(|error| (error.exit_status(), format!("{}: {error}", image.display()))),
         _ => scan::scan(&Options {
-            sysfs: SysfsRoot::new(&args.sysfs),
-            nodes: args.dev.clone().map_or(Nodes::System, Nodes::Recorded),
-            devices: args.devices.clone(),
-        }),
+            sysfs: SysfsRoot::new(&arguments.sysfs),
+            nodes: arguments.dev.clone().map_or(Nodes::System, Nodes::Recorded),
+            devices: arguments.devices.clone(),
+        })
+        .map_err(|error| (error.exit_status(), error.to_string())),
     };
-    let outcome = match result {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            match &args.image {
-                Some(image) => complain(&format!("{}: {error}", image.display())),
-                None => complain(&error.to_string()),
-            }
-            return Ok(error.exit_status());
-        }
-    };
+    let outcome = result.map_err(|(status, message)| Failure::new(status, message))?;
     for failure in &outcome.failures {
-        complain(&format!("{}: {}", failure.device, failure.error));
+        complain(PROGRAM, &format_args!("{}: {}", failure.device, failure.error));
     }
-    print(cli, &outcome).context("cannot write to standard output")?;
+    flags.print(&outcome.scan, || text::of(&outcome))?;
     Ok(outcome.exit_status())
-}
-
-fn print(cli: &Cli, outcome: &Outcome) -> io::Result<()> {
-    let text = if cli.json {
-        serde_json::to_string_pretty(&outcome.scan)? + "\n"
-    } else if cli.quiet {
-        return Ok(());
-    } else {
-        text::of(outcome)
-    };
-    match io::stdout().write_all(text.as_bytes()) {
-        // The reader has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
-    }
 }

@@ -1,4 +1,4 @@
-//! The commands, one a module, and how they print and fail.
+//! The commands, one a module.
 
 pub(crate) mod backup;
 mod change;
@@ -10,71 +10,20 @@ pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod verify;
 
-use serde::Serialize;
-use std::io::{self, Write as _};
 use std::path::Path;
+use xen_pmem_format::cli::Failure;
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::State;
 use xen_pmem_provision::target;
 
-/// Why a command failed: one sentence, and the exit code.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) message: String,
-    pub(crate) status: ExitStatus,
+/// What went wrong with a target.
+pub(crate) fn failure(target: &Path, status: ExitStatus, error: impl std::fmt::Display) -> Failure {
+    Failure::new(status, format!("{}: {error}", target.display()))
 }
 
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Failure {
-    /// What went wrong with a target.
-    pub(crate) fn of(target: &Path, status: ExitStatus, error: impl std::fmt::Display) -> Self {
-        Self {
-            message: format!("{}: {error}", target.display()),
-            status,
-        }
-    }
-
-    /// Why a target cannot be used.
-    pub(crate) fn target(path: &Path, error: &target::Error) -> Self {
-        Self::of(path, error.exit_status(), error)
-    }
-}
-
-/// What is printed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Printing {
-    pub(crate) json: bool,
-    pub(crate) quiet: bool,
-}
-
-impl Printing {
-    /// Prints the document, or the text that says the same.
-    pub(crate) fn print(self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
-        let text = if self.json {
-            serde_json::to_string_pretty(document).map_err(|error| stdout(&error))? + "\n"
-        } else if self.quiet {
-            return Ok(());
-        } else {
-            text()
-        };
-        match io::stdout().write_all(text.as_bytes()) {
-            // The reader has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.map_err(|error| stdout(&error)),
-        }
-    }
-}
-
-fn stdout(error: &dyn std::fmt::Display) -> Failure {
-    Failure {
-        message: format!("cannot write to standard output: {error}"),
-        status: ExitStatus::Failed,
-    }
+/// Why a target cannot be used.
+pub(crate) fn unusable(path: &Path, error: &target::Error) -> Failure {
+    failure(path, error.exit_status(), error)
 }
 
 /// The exit code that a state is shown with.

@@ -4,7 +4,7 @@ use crate::commit;
 use crate::geometry::Geometry;
 use crate::gpt::{Entry, Tables};
 use crate::layout::{self, Layout, PartitionRequest, Reserve};
-use crate::signatures::{self, Trace};
+use crate::signatures::{self, Traces};
 use crate::step::Step;
 use std::io;
 use uuid::Uuid;
@@ -45,7 +45,7 @@ pub struct Plan {
     /// What is to be done, in order.
     pub steps: Vec<Step>,
     /// What is there and is given up.
-    pub overwritten: Vec<Trace>,
+    pub overwritten: Traces,
 }
 
 /// Why a device is not prepared.
@@ -56,8 +56,8 @@ pub enum Error {
     #[error(transparent)]
     Layout(#[from] layout::Error),
     /// The device has something on it.
-    #[error("it is not blank: there is {}; if that may be lost, say --force", list(.0))]
-    NotBlank(Vec<Trace>),
+    #[error("it is not blank: there is {0}; if that may be lost, say --force")]
+    NotBlank(Traces),
     /// The device is prepared.
     #[error(
         "it is prepared already, as reservation {0}: see `show`; if its table and its partitions may be lost, say --force"
@@ -78,10 +78,6 @@ pub enum Error {
     /// The steps cannot be made.
     #[error(transparent)]
     Commit(#[from] commit::Error),
-}
-
-fn list(traces: &[Trace]) -> String {
-    traces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The name that this program writes into a super block.
@@ -109,7 +105,7 @@ pub fn plan<D: ReadAt + ?Sized>(
         if let Some((superblock, _)) = inspection.reservation() {
             return Err(Error::Prepared(superblock.uuid));
         }
-        if !overwritten.is_empty() {
+        if !overwritten.0.is_empty() {
             return Err(Error::NotBlank(overwritten));
         }
     }

@@ -4,10 +4,9 @@
 
 mod cli;
 
-use clap::{ArgAction, Parser, Subcommand};
-use std::io::{self, IsTerminal as _, Write as _};
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tracing_subscriber::filter::LevelFilter;
+use xen_pmem_format::cli::{Flags, end};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -24,15 +23,8 @@ Exit codes:
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Print a JSON document instead of text
-    #[arg(long, global = true)]
-    json: bool,
-    /// Print nothing but errors (and JSON documents)
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Say on standard error what is done; twice: each write
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,40 +56,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let level = match cli.verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
+    let Cli { command, flags } = Cli::parse();
+    flags.start_log();
+    let result = match &command {
+        Command::Init(arguments) => cli::init::run(arguments, flags),
+        Command::Show(arguments) => cli::show::run(arguments, flags),
+        Command::Verify(arguments) => cli::verify::run(arguments, flags),
+        Command::Remove(arguments) => cli::remove::run(arguments, flags),
+        Command::Repair(arguments) => cli::repair::run(arguments, flags),
+        Command::Resize(arguments) => cli::resize::run(arguments, flags),
+        Command::Backup(arguments) => cli::backup::run(arguments, flags),
+        Command::Restore(arguments) => cli::restore::run(arguments, flags),
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .without_time()
-        .init();
-    let printing = cli::Printing {
-        json: cli.json,
-        quiet: cli.quiet,
-    };
-    let result = match &cli.command {
-        Command::Init(arguments) => cli::init::run(arguments, printing),
-        Command::Show(arguments) => cli::show::run(arguments, printing),
-        Command::Verify(arguments) => cli::verify::run(arguments, printing),
-        Command::Remove(arguments) => cli::remove::run(arguments, printing),
-        Command::Repair(arguments) => cli::repair::run(arguments, printing),
-        Command::Resize(arguments) => cli::resize::run(arguments, printing),
-        Command::Backup(arguments) => cli::backup::run(arguments, printing),
-        Command::Restore(arguments) => cli::restore::run(arguments, printing),
-    };
-    match result {
-        Ok(status) => status.into(),
-        Err(failure) => {
-            // That standard error itself fails is nothing that could be told.
-            let _ = writeln!(io::stderr(), "xen-pmem-provision: {failure}");
-            failure.status.into()
-        }
-    }
+    end(env!("CARGO_BIN_NAME"), result)
 }

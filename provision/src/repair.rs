@@ -5,7 +5,7 @@
 
 use crate::commit;
 use crate::gpt::Tables;
-use crate::signatures::{self, Trace};
+use crate::signatures::{self, Traces};
 use crate::step::Step;
 use std::io;
 use xen_pmem_format::copies::Reading;
@@ -26,8 +26,10 @@ pub enum Error {
     )]
     Hopeless(String),
     /// Another tool has been here.
-    #[error("is not repaired: there is {}, which a repair might destroy; if that is not in use, remove it first (wipefs)", list(.0))]
-    Foreign(Vec<Trace>),
+    #[error(
+        "is not repaired: there is {0}, which a repair might destroy; if that is not in use, remove it first (wipefs)"
+    )]
+    Foreign(Traces),
     /// The super block uses something that this program does not know.
     #[error("the super block uses features {0:#x} that this program must know to change it: use a newer version")]
     Features(u64),
@@ -37,10 +39,6 @@ pub enum Error {
     /// The steps cannot be made.
     #[error(transparent)]
     Commit(#[from] commit::Error),
-}
-
-fn list(traces: &[Trace]) -> String {
-    traces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Plans the repair: no steps if there is nothing wrong. Reads the device and writes nothing.
@@ -59,7 +57,7 @@ pub fn plan<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> Result<V
         return Err(Error::Features(superblock.unknown_read_only_features()));
     }
     let foreign = signatures::foreign_in(device, inspection)?;
-    if !foreign.is_empty() {
+    if !foreign.0.is_empty() {
         return Err(Error::Foreign(foreign));
     }
     let mut steps = Vec::new();

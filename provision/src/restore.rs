@@ -3,7 +3,7 @@
 use crate::backup::Backup;
 use crate::commit;
 use crate::gpt::Tables;
-use crate::signatures::{self, Trace};
+use crate::signatures::{self, Traces};
 use crate::step::Step;
 use std::io;
 use uuid::Uuid;
@@ -29,8 +29,8 @@ pub enum Error {
     #[error("there is {0}, which the backup would replace; if that may be lost, say --force")]
     Replaces(String),
     /// There is something else.
-    #[error("it is not blank: there is {}; if that may be lost, say --force", list(.0))]
-    NotBlank(Vec<Trace>),
+    #[error("it is not blank: there is {0}; if that may be lost, say --force")]
+    NotBlank(Traces),
     /// What was saved is no layout of ours.
     #[error("the backup holds no whole reservation ({0}); to put its bytes back as they are, say --force")]
     NoReservation(String),
@@ -40,10 +40,6 @@ pub enum Error {
     /// The steps cannot be made.
     #[error(transparent)]
     Commit(#[from] commit::Error),
-}
-
-fn list(traces: &[Trace]) -> String {
-    traces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A device as it would be with the pieces put back.
@@ -165,7 +161,7 @@ fn refuse_loss<D: ReadAt + ?Sized>(
         return Ok(());
     }
     let foreign = signatures::foreign_in(device, inspection)?;
-    if foreign.is_empty() {
+    if foreign.0.is_empty() {
         Ok(())
     } else {
         Err(Error::NotBlank(foreign))

@@ -21,6 +21,17 @@ impl std::fmt::Display for Trace {
     }
 }
 
+/// All that is on a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traces(pub Vec<Trace>);
+
+impl std::fmt::Display for Traces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
 /// A tool's signature: its offset from the start of the device and its bytes.
 struct Magic(&'static str, u64, &'static [u8]);
 
@@ -75,7 +86,7 @@ const TAIL: Bytes = Bytes(128 << 10);
 /// # Errors
 ///
 /// If the device cannot be read there.
-pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Vec<Trace>> {
+pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Traces> {
     let Edges { head, tail, tail_at } = Edges::read(device, inspection.device_size)?;
     let mut traces = Vec::new();
     if let Some(table) = inspection.table() {
@@ -118,7 +129,7 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Resu
             });
         }
     }
-    Ok(traces)
+    Ok(Traces(traces))
 }
 
 /// What other tools than partitioners and ourselves have left on a prepared device, outside its partitions.
@@ -126,17 +137,15 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Resu
 /// # Errors
 ///
 /// If the device cannot be read there.
-pub fn foreign_in<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Vec<Trace>> {
+pub fn foreign_in<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Traces> {
     let Edges { head, tail, tail_at } = Edges::read(device, inspection.device_size)?;
     let partitions = inspection.table().map(|table| table.partitions()).unwrap_or_default();
     let in_partition = |trace: &Trace| {
         let byte = DeviceRange::clamped(trace.offset, Bytes(1));
         partitions.iter().any(|partition| partition.range.contains(byte))
     };
-    Ok(foreign(&head, &tail, tail_at)
-        .into_iter()
-        .filter(|trace| !in_partition(trace))
-        .collect())
+    let found = foreign(&head, &tail, tail_at).into_iter();
+    Ok(Traces(found.filter(|trace| !in_partition(trace)).collect()))
 }
 
 /// The first and the last bytes of a device.

@@ -1,92 +1,37 @@
-//! The commands, one a module, and how they print and fail.
+//! The commands, one a module, and what they begin with.
 
 pub(crate) mod apply;
 pub(crate) mod status;
 pub(crate) mod withdraw;
 
-use serde::Serialize;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use xen_pmem_discover::document::Scan;
 use xen_pmem_discover::node::Nodes;
 use xen_pmem_discover::scan::{self, Options};
 use xen_pmem_discover::sysfs::SysfsRoot;
+use xen_pmem_format::cli::Failure;
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_report::host::{self, Unfit};
 
 /// The schema's number of the documents that the commands print.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// Why a command failed: one sentence, and the exit code.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) message: String,
-    pub(crate) status: ExitStatus,
+/// A sink's failure as the program's.
+pub(crate) fn failed(error: anyhow::Error) -> Failure {
+    Failure::new(ExitStatus::Failed, format!("{error:#}"))
 }
 
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Failure {
-    pub(crate) fn new(status: ExitStatus, message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            status,
-        }
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::new(ExitStatus::Failed, format!("{error:#}"))
-    }
-}
-
-impl From<Unfit> for Failure {
-    fn from(unfit: Unfit) -> Self {
+/// Refuses to go on where there is nothing to report to.
+pub(crate) fn require_dom0() -> Result<(), Failure> {
+    host::check(Path::new("/")).map_err(|unfit| {
         let status = if matches!(unfit, Unfit::Io { .. }) {
             ExitStatus::Failed
         } else {
             ExitStatus::Unsupported
         };
-        Self::new(status, unfit.to_string())
-    }
-}
-
-/// Refuses to go on where there is nothing to report to.
-pub(crate) fn require_dom0() -> Result<(), Failure> {
-    Ok(host::check(Path::new("/"))?)
-}
-
-/// What is printed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Printing {
-    pub(crate) json: bool,
-    pub(crate) quiet: bool,
-}
-
-impl Printing {
-    /// Prints the document, or the text that says the same.
-    pub(crate) fn print(self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::new(ExitStatus::Failed, format!("cannot write to standard output: {error}"))
-        };
-        let text = if self.json {
-            serde_json::to_string_pretty(document).map_err(|error| failed(&error))? + "\n"
-        } else if self.quiet {
-            return Ok(());
-        } else {
-            text()
-        };
-        match io::stdout().write_all(text.as_bytes()) {
-            // The reader has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.map_err(|error| failed(&error)),
-        }
-    }
+        Failure::new(status, unfit.to_string())
+    })
 }
 
 /// Looks at this host's devices; those that cannot be read are said and left out. The second value says that there are some.

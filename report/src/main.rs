@@ -2,10 +2,9 @@
 
 mod cli;
 
-use clap::{ArgAction, Parser, Subcommand};
-use std::io::{self, IsTerminal as _, Write as _};
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use tracing_subscriber::filter::LevelFilter;
+use xen_pmem_format::cli::{Flags, end};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -23,15 +22,8 @@ Exit codes:
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Print a JSON document instead of text
-    #[arg(long, global = true)]
-    json: bool,
-    /// Print nothing but errors (and JSON documents)
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
-    quiet: bool,
-    /// Say on standard error what is done; twice: in detail
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,35 +40,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let level = match cli.verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
+    let Cli { command, flags } = Cli::parse();
+    flags.start_log();
+    let result = match &command {
+        Command::Apply(arguments) => cli::apply::run(arguments, flags),
+        Command::Status(arguments) => cli::status::run(arguments, flags),
+        Command::Withdraw(arguments) => cli::withdraw::run(arguments, flags),
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .without_time()
-        .init();
-    let printing = cli::Printing {
-        json: cli.json,
-        quiet: cli.quiet,
-    };
-    let result = match &cli.command {
-        Command::Apply(arguments) => cli::apply::run(arguments, printing),
-        Command::Status(arguments) => cli::status::run(arguments, printing),
-        Command::Withdraw(arguments) => cli::withdraw::run(arguments, printing),
-    };
-    match result {
-        Ok(status) => status.into(),
-        Err(failure) => {
-            // That standard error itself fails is nothing that could be told.
-            let _ = writeln!(io::stderr(), "xen-pmem-report: {failure}");
-            failure.status.into()
-        }
-    }
+    end(env!("CARGO_BIN_NAME"), result)
 }

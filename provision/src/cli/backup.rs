@@ -1,11 +1,12 @@
 //! `backup`: saves the partition tables and the super blocks.
 
-use super::{Failure, Printing};
+use super::{failure, unusable};
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_provision::backup::Backup;
 use xen_pmem_provision::target::{Access, Target};
@@ -28,12 +29,12 @@ struct Document {
     backup: String,
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let target = Target::open(path, Access::Read).map_err(|error| Failure::target(path, &error))?;
-    let inspection = target.inspect().map_err(|error| Failure::target(path, &error))?;
+    let target = Target::open(path, Access::Read).map_err(|error| unusable(path, &error))?;
+    let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
     let name = path.display().to_string();
-    let failed = |error: io::Error| Failure::of(path, ExitStatus::Failed, format!("cannot be read: {error}"));
+    let failed = |error: io::Error| failure(path, ExitStatus::Failed, format!("cannot be read: {error}"));
     let backup = Backup::of_metadata(target.file(), &name, &inspection).map_err(failed)?;
     save(&backup, &arguments.file)?;
     let file = arguments.file.display().to_string();
@@ -42,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
         target: name.clone(),
         backup: file.clone(),
     };
-    printing.print(&document, || {
+    flags.print(&document, || {
         format!("{name}: its partition tables and super blocks are saved in {file}\n")
     })?;
     Ok(ExitStatus::Done)
@@ -57,7 +58,7 @@ fn save(backup: &Backup, file: &Path) -> Result<(), Failure> {
         open.write_all(b"\n")?;
         open.sync_all()
     };
-    write().map_err(|error| Failure::of(file, ExitStatus::Failed, format!("cannot be written: {error}")))
+    write().map_err(|error| failure(file, ExitStatus::Failed, format!("cannot be written: {error}")))
 }
 
 /// Saves what is about to be overwritten, beside an image or in the folder of the system's backups, and says where.
@@ -72,7 +73,7 @@ pub(crate) fn save_overwritten(backup: &Backup, target: &Path, is_image: bool) -
         _ => PathBuf::from(FOLDER),
     };
     let no_folder = |error| {
-        Failure::of(
+        failure(
             &folder,
             ExitStatus::Failed,
             format!("cannot be made, for what --force overwrites: {error}"),

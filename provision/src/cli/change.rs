@@ -1,8 +1,9 @@
 //! What all commands that change a prepared target have in common: the dry run, the writes, reading back.
 
-use super::{Failure, Printing};
+use super::{failure, unusable};
 use serde::Serialize;
 use std::path::Path;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::Inspection;
 use xen_pmem_provision::document::Document;
@@ -46,21 +47,21 @@ pub(crate) struct Change<'c> {
     pub(crate) path: &'c Path,
     pub(crate) target: Target,
     pub(crate) dry_run: bool,
-    pub(crate) printing: Printing,
+    pub(crate) flags: Flags,
 }
 
 impl<'c> Change<'c> {
     /// Opens a target to be changed, and looks at it.
-    pub(crate) fn open(path: &'c Path, dry_run: bool, printing: Printing) -> Result<(Self, Inspection), Failure> {
+    pub(crate) fn open(path: &'c Path, dry_run: bool, flags: Flags) -> Result<(Self, Inspection), Failure> {
         let access = if dry_run { Access::Read } else { Access::Write };
-        let target = Target::open(path, access).map_err(|error| Failure::target(path, &error))?;
-        let inspection = target.inspect().map_err(|error| Failure::target(path, &error))?;
+        let target = Target::open(path, access).map_err(|error| unusable(path, &error))?;
+        let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
         Ok((
             Self {
                 path,
                 target,
                 dry_run,
-                printing,
+                flags,
             },
             inspection,
         ))
@@ -84,25 +85,25 @@ impl<'c> Change<'c> {
                 [] => format!("{name}: nothing would be written\n"),
                 steps => format!("{name}: would be written:\n{}", picture::of_steps(steps)),
             };
-            self.printing.print(&document, text)?;
+            self.flags.print(&document, text)?;
             return Ok(ExitStatus::Done);
         }
-        step::apply(self.target.file(), steps).map_err(|error| Failure::of(path, ExitStatus::Failed, error))?;
-        let after = self.target.inspect().map_err(|error| Failure::target(path, &error))?;
+        step::apply(self.target.file(), steps).map_err(|error| failure(path, ExitStatus::Failed, error))?;
+        let after = self.target.inspect().map_err(|error| unusable(path, &error))?;
         if !confirmed(&after) {
             let what = format!(
                 "what was written does not read back: it is {} ({})",
                 after.state.as_str(),
                 after.reasons()
             );
-            return Err(Failure::of(path, ExitStatus::Failed, what));
+            return Err(failure(path, ExitStatus::Failed, what));
         }
         if !steps.is_empty() {
             self.target
                 .reread_partitions()
-                .map_err(|error| Failure::target(path, &error))?;
+                .map_err(|error| unusable(path, &error))?;
         }
-        self.printing
+        self.flags
             .print(&Document::of(&name, &after), || format!("{name}: {done}\n"))?;
         Ok(ExitStatus::Done)
     }

@@ -1,11 +1,12 @@
 //! `init`: prepares a target.
 
 use super::change::{Write, writes};
-use super::{Failure, Printing, backup};
+use super::{backup, failure, unusable};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::sizing::EntrySizes;
@@ -112,42 +113,37 @@ impl DryRun {
     }
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let request = request(arguments)?;
     if let Some(size) = arguments.size {
-        return create(arguments, size, &request, printing);
+        return create(arguments, size, &request, flags);
     }
     let access = if arguments.dry_run { Access::Read } else { Access::Write };
-    let mut target = Target::open(path, access).map_err(|error| Failure::target(path, &error))?;
-    prepare(arguments, &mut target, &request, printing)
+    let mut target = Target::open(path, access).map_err(|error| unusable(path, &error))?;
+    prepare(arguments, &mut target, &request, flags)
 }
 
 /// Prepares a new image; on failure there is none.
-fn create(arguments: &Arguments, size: Bytes, request: &Request, printing: Printing) -> Result<ExitStatus, Failure> {
+fn create(arguments: &Arguments, size: Bytes, request: &Request, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let mut target = Target::create(path, size).map_err(|error| Failure::target(path, &error))?;
-    let result = prepare(arguments, &mut target, request, printing);
+    let mut target = Target::create(path, size).map_err(|error| unusable(path, &error))?;
+    let result = prepare(arguments, &mut target, request, flags);
     if result.is_err() || arguments.dry_run {
         target.discard();
     }
     result
 }
 
-fn prepare(
-    arguments: &Arguments,
-    target: &mut Target,
-    request: &Request,
-    printing: Printing,
-) -> Result<ExitStatus, Failure> {
+fn prepare(arguments: &Arguments, target: &mut Target, request: &Request, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let name = path.display().to_string();
-    let inspection = target.inspect().map_err(|error| Failure::target(path, &error))?;
+    let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
     let geometry = target
         .geometry(inspection.lba_size, arguments.base)
-        .map_err(|error| Failure::target(path, &error))?;
+        .map_err(|error| unusable(path, &error))?;
     let plan = init::plan(target.file(), &geometry, &inspection, request)
-        .map_err(|error| Failure::of(path, status_of(&error), error))?;
+        .map_err(|error| failure(path, status_of(&error), error))?;
     if matches!(target.found(), Found::Raw(_)) {
         tracing::warn!(
             "{name} is a raw namespace: reconfiguring it later would destroy the start of its partition table, and it has no DAX; prefer fsdax (ndctl create-namespace --mode=fsdax --map=mem) before preparing it"
@@ -155,25 +151,23 @@ fn prepare(
     }
     if arguments.dry_run {
         let document = DryRun::of(&name, &geometry, &plan);
-        printing.print(&document, || {
+        flags.print(&document, || {
             let picture = picture::of_plan(&name, &plan.layout, &geometry);
             format!("{picture}  would be written:\n{}", picture::of_steps(&plan.steps))
         })?;
         return Ok(ExitStatus::Done);
     }
-    if !plan.overwritten.is_empty() {
-        for trace in &plan.overwritten {
+    if !plan.overwritten.0.is_empty() {
+        for trace in &plan.overwritten.0 {
             tracing::info!("{name}: giving up {trace}");
         }
-        save_what_is_lost(path, target, geometry.device_size, &plan.steps, printing)?;
+        save_what_is_lost(path, target, geometry.device_size, &plan.steps, flags)?;
     }
-    step::apply(target.file(), &plan.steps).map_err(|error| Failure::of(path, ExitStatus::Failed, error))?;
-    let after = target.inspect().map_err(|error| Failure::target(path, &error))?;
+    step::apply(target.file(), &plan.steps).map_err(|error| failure(path, ExitStatus::Failed, error))?;
+    let after = target.inspect().map_err(|error| unusable(path, &error))?;
     confirm(path, &after, &plan)?;
-    target
-        .reread_partitions()
-        .map_err(|error| Failure::target(path, &error))?;
-    printing.print(&Document::of(&name, &after), || {
+    target.reread_partitions().map_err(|error| unusable(path, &error))?;
+    flags.print(&Document::of(&name, &after), || {
         picture::of_device(&name, &after, &geometry)
     })?;
     Ok(ExitStatus::Done)
@@ -185,10 +179,10 @@ pub(crate) fn save_what_is_lost(
     target: &Target,
     device_size: Bytes,
     steps: &[Step],
-    printing: Printing,
+    flags: Flags,
 ) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
-        Failure::of(
+        failure(
             path,
             ExitStatus::Failed,
             format!("what --force would overwrite cannot be read, to save it: {error}"),
@@ -197,7 +191,7 @@ pub(crate) fn save_what_is_lost(
     let saved =
         Backup::of_overwritten(target.file(), &path.display().to_string(), device_size, steps).map_err(failed)?;
     let file = backup::save_overwritten(&saved, path, target.is_image())?;
-    if !printing.quiet {
+    if !flags.is_quiet() {
         eprintln!("{}: what is overwritten is saved in {}", path.display(), file.display());
     }
     Ok(())
@@ -214,7 +208,7 @@ fn confirm(path: &Path, after: &Inspection, plan: &Plan) -> Result<(), Failure> 
         after.state.as_str(),
         after.reasons()
     );
-    Err(Failure::of(path, ExitStatus::Failed, what))
+    Err(failure(path, ExitStatus::Failed, what))
 }
 
 fn status_of(error: &Error) -> ExitStatus {
@@ -242,7 +236,7 @@ fn request(arguments: &Arguments) -> Result<Request, Failure> {
         partitions,
         uuid: arguments.uuid.unwrap_or_else(Uuid::new_v4),
         disk_guid,
-        now: now().map_err(|error| Failure::of(&arguments.target, ExitStatus::Usage, error))?,
+        now: now().map_err(|error| failure(&arguments.target, ExitStatus::Usage, error))?,
         force: arguments.force,
     })
 }

@@ -1,8 +1,9 @@
 //! `remove`: takes a reservation away.
 
 use super::change::Change;
-use super::{Failure, Printing};
+use super::failure;
 use std::path::PathBuf;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::State;
 use xen_pmem_provision::remove::{self, Error};
@@ -16,9 +17,9 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let (change, inspection) = Change::open(path, arguments.dry_run, printing)?;
+    let (change, inspection) = Change::open(path, arguments.dry_run, flags)?;
     let steps = remove::plan(change.target.file(), &inspection).map_err(|error| {
         let status = match error {
             Error::Nothing(_) => ExitStatus::NothingPrepared,
@@ -26,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
             Error::Features(_) => ExitStatus::Refused,
             _ => ExitStatus::Failed,
         };
-        Failure::of(path, status, error)
+        failure(path, status, error)
     })?;
     let gone = |after: &xen_pmem_format::inspect::Inspection| after.state == State::Unprepared;
     change.carry_out(

@@ -1,8 +1,9 @@
 //! `repair`: heals what is damaged.
 
 use super::change::Change;
-use super::{Failure, Printing};
+use super::failure;
 use std::path::PathBuf;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_provision::repair::{self, Error};
@@ -16,9 +17,9 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let (change, inspection) = Change::open(path, arguments.dry_run, printing)?;
+    let (change, inspection) = Change::open(path, arguments.dry_run, flags)?;
     let steps = repair::plan(change.target.file(), &inspection).map_err(|error| {
         let status = match error {
             Error::Nothing(_) => ExitStatus::NothingPrepared,
@@ -26,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
             Error::Foreign(_) | Error::Features(_) => ExitStatus::Refused,
             _ => ExitStatus::Failed,
         };
-        Failure::of(path, status, error)
+        failure(path, status, error)
     })?;
     let before = inspection.reservation().map(|(superblock, _)| *superblock);
     let whole = |after: &Inspection| {

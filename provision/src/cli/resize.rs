@@ -2,8 +2,9 @@
 
 use super::change::Change;
 use super::init::now;
-use super::{Failure, Printing};
+use super::{failure, unusable};
 use std::path::PathBuf;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::units::{Bytes, PhysAddr};
@@ -24,14 +25,14 @@ pub(crate) struct Arguments {
     dry_run: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let now = now().map_err(|error| Failure::of(path, ExitStatus::Usage, error))?;
-    let (change, inspection) = Change::open(path, arguments.dry_run, printing)?;
+    let now = now().map_err(|error| failure(path, ExitStatus::Usage, error))?;
+    let (change, inspection) = Change::open(path, arguments.dry_run, flags)?;
     let geometry = change
         .target
         .geometry(inspection.lba_size, arguments.base)
-        .map_err(|error| Failure::target(path, &error))?;
+        .map_err(|error| unusable(path, &error))?;
     let plan = resize::plan(change.target.file(), &geometry, &inspection, arguments.reserve, now).map_err(|error| {
         let status = match error {
             Error::Nothing(_) => ExitStatus::NothingPrepared,
@@ -40,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
             Error::TooSmall { .. } | Error::Overflow => ExitStatus::Usage,
             _ => ExitStatus::Failed,
         };
-        Failure::of(path, status, error)
+        failure(path, status, error)
     })?;
     let resized = |after: &Inspection| {
         after.state == State::Prepared && after.reservation().is_some_and(|(found, _)| *found == plan.superblock)

@@ -1,9 +1,10 @@
 //! `restore`: puts a backup back.
 
 use super::change::Change;
-use super::{Failure, Printing};
+use super::failure;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_provision::backup::{Backup, MAX_FILE};
@@ -23,10 +24,10 @@ pub(crate) struct Arguments {
     force: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let backup = read(&arguments.file)?;
-    let (change, inspection) = Change::open(path, arguments.dry_run, printing)?;
+    let (change, inspection) = Change::open(path, arguments.dry_run, flags)?;
     let steps = restore::plan(change.target.file(), &inspection, &backup, arguments.force).map_err(|error| {
         let status = match error {
             Error::Size { .. } | Error::Replaces(_) | Error::NotBlank(_) | Error::NoReservation(_) => {
@@ -34,10 +35,10 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
             }
             _ => ExitStatus::Failed,
         };
-        Failure::of(path, status, error)
+        failure(path, status, error)
     })?;
     if arguments.force && !arguments.dry_run {
-        super::init::save_what_is_lost(path, &change.target, inspection.device_size, &steps, printing)?;
+        super::init::save_what_is_lost(path, &change.target, inspection.device_size, &steps, flags)?;
     }
     // What was saved before another tool's layout was overwritten is that layout.
     let whole = |after: &Inspection| arguments.force || after.state == State::Prepared;
@@ -45,12 +46,12 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
 }
 
 fn read(file: &Path) -> Result<Backup, Failure> {
-    let failed = |error: std::io::Error| Failure::of(file, ExitStatus::Failed, format!("cannot be read: {error}"));
+    let failed = |error: std::io::Error| failure(file, ExitStatus::Failed, format!("cannot be read: {error}"));
     let mut text = String::new();
     std::fs::File::open(file)
         .map_err(failed)?
         .take(MAX_FILE)
         .read_to_string(&mut text)
         .map_err(failed)?;
-    Backup::from_json(&text).map_err(|error| Failure::of(file, ExitStatus::Usage, error))
+    Backup::from_json(&text).map_err(|error| failure(file, ExitStatus::Usage, error))
 }

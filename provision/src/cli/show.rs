@@ -1,7 +1,8 @@
 //! `show`: what is on a target.
 
-use super::{Failure, Printing, status_of};
+use super::{status_of, unusable};
 use std::path::PathBuf;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::PhysAddr;
 use xen_pmem_provision::document::Document;
@@ -17,15 +18,15 @@ pub(crate) struct Arguments {
     base: Option<PhysAddr>,
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let target = Target::open(path, Access::Read).map_err(|error| Failure::target(path, &error))?;
-    let inspection = target.inspect().map_err(|error| Failure::target(path, &error))?;
+    let target = Target::open(path, Access::Read).map_err(|error| unusable(path, &error))?;
+    let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
     let geometry = target
         .geometry(inspection.lba_size, arguments.base)
-        .map_err(|error| Failure::target(path, &error))?;
+        .map_err(|error| unusable(path, &error))?;
     let name = path.display().to_string();
-    printing.print(&Document::of(&name, &inspection), || {
+    flags.print(&Document::of(&name, &inspection), || {
         picture::of_device(&name, &inspection, &geometry)
     })?;
     Ok(status_of(inspection.state))

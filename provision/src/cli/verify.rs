@@ -1,7 +1,8 @@
 //! `verify`: whether all is as it should be.
 
-use super::{Failure, Printing, status_of};
+use super::{status_of, unusable};
 use std::path::PathBuf;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_provision::document::Document;
@@ -13,12 +14,12 @@ pub(crate) struct Arguments {
     target: PathBuf,
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let target = Target::open(path, Access::Read).map_err(|error| Failure::target(path, &error))?;
-    let inspection = target.inspect().map_err(|error| Failure::target(path, &error))?;
+    let target = Target::open(path, Access::Read).map_err(|error| unusable(path, &error))?;
+    let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
     let name = path.display().to_string();
-    printing.print(&Document::of(&name, &inspection), || text(&name, &inspection))?;
+    flags.print(&Document::of(&name, &inspection), || text(&name, &inspection))?;
     Ok(match inspection.state {
         State::Degraded => ExitStatus::Damaged,
         state => status_of(state),

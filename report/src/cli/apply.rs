@@ -1,12 +1,13 @@
 //! `apply`: reports prepared devices.
 
-use super::{Failure, Printing, SCHEMA, read_scan, require_dom0, scan_host};
+use super::{SCHEMA, failed, read_scan, require_dom0, scan_host};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use uuid::Uuid;
 use xen_pmem_discover::document::{Scan, State};
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_report::hypercall::Hypercall;
 use xen_pmem_report::report::{self, Refusal, Report};
@@ -71,7 +72,7 @@ struct Sunk {
     message: Option<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let offline = arguments.dry_run && arguments.from.is_some();
     if !offline {
         require_dom0()?;
@@ -92,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
         dry_run: arguments.dry_run,
         devices,
     };
-    printing.print(&document, || text(&document))?;
+    flags.print(&document, || text(&document))?;
     match status {
         ExitStatus::NothingPrepared => Err(Failure::new(status, nothing(&document.devices))),
         status => Ok(status),
@@ -103,10 +104,10 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
 fn open(sinks: Sinks) -> Result<Vec<Box<dyn Sink>>, Failure> {
     let mut open: Vec<Box<dyn Sink>> = Vec::new();
     if sinks != Sinks::Xenstore {
-        open.push(Box::new(Hypercall::open()?));
+        open.push(Box::new(Hypercall::open().map_err(failed)?));
     }
     if sinks != Sinks::Hypercall {
-        open.push(Box::new(XenStore::connect()?));
+        open.push(Box::new(XenStore::connect().map_err(failed)?));
     }
     Ok(open)
 }

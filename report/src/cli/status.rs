@@ -1,10 +1,11 @@
 //! `status`: what is published, beside what a scan finds.
 
-use super::{Failure, Printing, SCHEMA, require_dom0, scan_host};
+use super::{SCHEMA, failed, require_dom0, scan_host};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use uuid::Uuid;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_report::report;
 use xen_pmem_report::xenstore::{Published, XenStore};
@@ -30,9 +31,11 @@ struct Reservation {
     disagreement: Option<String>,
 }
 
-pub(crate) fn run(_: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     require_dom0()?;
-    let published = XenStore::connect()?.published()?;
+    let published = XenStore::connect()
+        .and_then(|store| store.published())
+        .map_err(failed)?;
     let (scan, unreadable) = scan_host(&[])?;
     let reports = report::of_all(&scan.devices);
     let mut reservations: BTreeMap<String, Reservation> = BTreeMap::new();
@@ -67,7 +70,7 @@ pub(crate) fn run(_: &Arguments, printing: Printing) -> Result<ExitStatus, Failu
         schema: SCHEMA,
         reservations: reservations.into_values().collect(),
     };
-    printing.print(&document, || text(&document))?;
+    flags.print(&document, || text(&document))?;
     Ok(if unreadable {
         ExitStatus::Failed
     } else if document.reservations.is_empty() {

@@ -1,7 +1,8 @@
 //! `withdraw`: takes reports back from XenStore.
 
-use super::{Failure, Printing, SCHEMA, require_dom0};
+use super::{SCHEMA, failed, require_dom0};
 use serde::Serialize;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_report::xenstore::{Published, XenStore};
 
@@ -21,10 +22,10 @@ struct Document {
     withdrawn: Vec<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatus, Failure> {
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     require_dom0()?;
-    let mut store = XenStore::connect()?;
-    let published = store.published()?;
+    let mut store = XenStore::connect().map_err(failed)?;
+    let published = store.published().map_err(failed)?;
     let chosen: Vec<&Published> = published
         .iter()
         .filter(|published| is_meant(arguments, published))
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
     }
     let mut withdrawn = Vec::new();
     for published in chosen {
-        if store.remove(&published.name)? {
+        if store.remove(&published.name).map_err(failed)? {
             withdrawn.push(published.name.clone());
         }
     }
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments, printing: Printing) -> Result<ExitStatu
         schema: SCHEMA,
         withdrawn,
     };
-    printing.print(&document, || {
+    flags.print(&document, || {
         document
             .withdrawn
             .iter()

@@ -1,0 +1,112 @@
+//! What the command lines of all tools have in common, so that they print, log, fail and end alike.
+
+use crate::exit::ExitStatus;
+use clap::ArgAction;
+use serde::Serialize;
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use tracing_subscriber::filter::LevelFilter;
+
+/// The flags that every command takes.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Flags {
+    /// Print a JSON document instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print nothing but errors (and JSON documents)
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say on standard error what is done; twice: in detail
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+/// Why a command failed: one sentence, and the exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened, to what, and what to do.
+    pub message: String,
+    /// How the program ends.
+    pub status: ExitStatus,
+}
+
+impl Failure {
+    /// A failure that is said in `message`.
+    pub fn new(status: ExitStatus, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            status,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Flags {
+    /// Sends the log to standard error, as much of it as was asked for.
+    pub fn start_log(self) {
+        let level = match self.verbose {
+            0 => LevelFilter::WARN,
+            1 => LevelFilter::INFO,
+            2 => LevelFilter::DEBUG,
+            _ => LevelFilter::TRACE,
+        };
+        tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false)
+            .without_time()
+            .init();
+    }
+
+    /// Whether text for people is to be left out.
+    pub fn is_quiet(self) -> bool {
+        self.quiet
+    }
+
+    /// Prints the document, or the text that says the same.
+    ///
+    /// # Errors
+    ///
+    /// If standard output cannot be written to; a reader that has seen enough is no failure.
+    pub fn print(self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        let failed = |error: &dyn fmt::Display| {
+            Failure::new(ExitStatus::Failed, format!("cannot write to standard output: {error}"))
+        };
+        let text = if self.json {
+            serde_json::to_string_pretty(document).map_err(|error| failed(&error))? + "\n"
+        } else if self.quiet {
+            return Ok(());
+        } else {
+            text()
+        };
+        match io::stdout().write_all(text.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.map_err(|error| failed(&error)),
+        }
+    }
+}
+
+/// Ends a program: says why it failed, if it did.
+pub fn end(program: &str, result: Result<ExitStatus, Failure>) -> ExitCode {
+    match result {
+        Ok(status) => status.into(),
+        Err(failure) => {
+            complain(program, &failure);
+            failure.status.into()
+        }
+    }
+}
+
+/// Tells people what went wrong. That standard error itself fails is nothing that could be told.
+pub fn complain(program: &str, what: &dyn fmt::Display) {
+    let _ = writeln!(io::stderr(), "{program}: {what}");
+}

@@ -15,6 +15,7 @@ mod suite;
 mod test;
 mod tools;
 mod workspace;
+mod xen;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -31,6 +32,8 @@ struct Cli {
 enum Command {
     /// Run the end-to-end scenarios on real Xen, Dom0, libnvdimm and xenstored, in QEMU
     E2e(e2e::Options),
+    /// Build Debian's Xen with the project's patches and print the path of the hypervisor
+    Xen(xen::Options),
     /// Run all unit, property and CLI tests of the workspace; no VM
     Test(test::Options),
     /// Check formatting and run clippy with warnings as errors
@@ -42,6 +45,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::E2e(options) => e2e::run(&options),
+        Command::Xen(options) => xen::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Lint => lint::run(),
         Command::Licences => licences::run(),

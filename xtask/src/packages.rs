@@ -53,7 +53,7 @@ pub(crate) struct Sysroot {
 }
 
 /// apt with configuration, lists and cache of its own.
-struct Apt {
+pub(crate) struct Apt {
     folder: PathBuf,
 }
 
@@ -168,11 +168,28 @@ Acquire::Retries "3";
         Ok(apt)
     }
 
-    fn get(&self) -> Command {
+    /// As [`Apt::new`], for source packages instead.
+    ///
+    /// # Errors
+    ///
+    /// If its files cannot be written, or no mirror is known.
+    pub(crate) fn with_sources(folder: &Path, suite: Suite) -> Result<Self> {
+        let apt = Self::new(folder, suite)?;
+        let list = apt.folder.join("sources.list");
+        let sources = fs::read_to_string(&list)?.replacen("deb ", "deb-src ", 1);
+        fs::write(&list, sources)?;
+        Ok(apt)
+    }
+
+    /// The file that tells apt's programs to use all this.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.folder.join("apt.conf")
+    }
+
+    /// `apt-get` with it.
+    pub(crate) fn get(&self) -> Command {
         let mut command = Command::new("apt-get");
-        command
-            .env("APT_CONFIG", self.folder.join("apt.conf"))
-            .args(["-q", "-y"]);
+        command.env("APT_CONFIG", self.configuration()).args(["-q", "-y"]);
         command
     }
 

@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod document;
+pub mod info_block;
 pub mod namespace;
+pub mod nfit;
 pub mod node;
 pub mod placement;
 pub mod scan;

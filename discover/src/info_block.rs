@@ -1,0 +1,221 @@
+//! The info block of a namespace in fsdax mode: where its block device starts, while no driver is there to say so.
+//!
+//! Source: Linux `drivers/nvdimm/pfn.h` (`struct nd_pfn_sb`), `pfn_devs.c` (`nd_pfn_validate`, `resource_show`, `size_show`),
+//! `label.c` (`nd_fletcher64`).
+
+use uuid::Uuid;
+use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+use zerocopy::byteorder::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+/// Where it stands, from the start of the namespace.
+pub const OFFSET: Bytes = Bytes(4096);
+/// Its bytes.
+pub const SIZE: usize = 4096;
+
+/// What an fsdax device begins with.
+const FSDAX_SIGNATURE: &[u8; 16] = b"NVDIMM_PFN_INFO\0";
+/// What other modes begin with, and their names.
+const OTHER_SIGNATURES: [(&[u8; 16], &str); 2] = [(b"NVDIMM_DAX_INFO\0", "devdax"), (b"BTT_ARENA_INFO\0\0", "sector")];
+
+/// Where Linux keeps its own structures for the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryMap {
+    /// In memory (`--map=mem`).
+    Memory,
+    /// On the device (`--map=dev`), which Linux cannot do as a PV Dom0.
+    Device,
+}
+
+/// An fsdax device as its info block describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fsdax {
+    /// Its own UUID.
+    pub uuid: Uuid,
+    /// The UUID of the namespace it was made for; nil without labels.
+    pub namespace_uuid: Uuid,
+    /// Where Linux keeps its structures.
+    pub map: MemoryMap,
+    /// The bytes of the block device.
+    pub device_range: PhysRange,
+}
+
+/// Why there is no fsdax device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// There is no info block: the namespace is raw.
+    #[error("there is no info block")]
+    Absent,
+    /// It is in a mode without a block device at fixed addresses.
+    #[error("the namespace is in {0} mode")]
+    OtherMode(&'static str),
+    /// The checksum does not hold.
+    #[error("the info block's checksum does not hold")]
+    Checksum,
+    /// A version that this program does not know.
+    #[error("the info block has version {0}, only 1 is known")]
+    Version(u16),
+    /// A value that makes no sense.
+    #[error("the info block's {0} makes no sense")]
+    Value(&'static str),
+    /// What it describes does not fit in the namespace.
+    #[error("what the info block describes does not fit in the namespace {0}")]
+    Outside(PhysRange),
+}
+
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Block {
+    signature: [u8; 16],
+    uuid: [u8; 16],
+    parent_uuid: [u8; 16],
+    flags: U32,
+    version_major: U16,
+    version_minor: U16,
+    data_offset: U64,
+    frames: U64,
+    mode: U32,
+    start_pad: U32,
+    end_truncated: U32,
+    align: U32,
+    page_size: U32,
+    page_struct_size: U16,
+    padding: [u8; 3994],
+    checksum: U64,
+}
+
+const _: () = assert!(size_of::<Block>() == SIZE);
+
+/// Reads the info block whose bytes stand at [`OFFSET`] of `namespace`.
+///
+/// # Errors
+///
+/// Why there is no fsdax device that could be believed.
+pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, Invalid> {
+    let block: &Block = zerocopy::transmute_ref!(bytes);
+    if block.signature != *FSDAX_SIGNATURE {
+        let other = OTHER_SIGNATURES
+            .iter()
+            .find(|(signature, _)| block.signature == **signature);
+        return Err(other.map_or(Invalid::Absent, |(_, mode)| Invalid::OtherMode(mode)));
+    }
+    if checksum(bytes) != block.checksum.get() {
+        return Err(Invalid::Checksum);
+    }
+    if block.version_major.get() != 1 {
+        return Err(Invalid::Version(block.version_major.get()));
+    }
+    let map = match block.mode.get() {
+        1 => MemoryMap::Memory,
+        2 => MemoryMap::Device,
+        _ => return Err(Invalid::Value("mode")),
+    };
+    // Before minor version 1 there was no padding, and its fields were not zeroed.
+    let padded = block.version_minor.get() >= 1;
+    let (start_pad, end_truncated) = if padded {
+        (block.start_pad.get(), block.end_truncated.get())
+    } else {
+        (0, 0)
+    };
+    let data_offset = block.data_offset.get();
+    // The info block itself lies before the data.
+    if data_offset < 2 * OFFSET.0 {
+        return Err(Invalid::Value("data offset"));
+    }
+    let start = u64::from(start_pad)
+        .checked_add(data_offset)
+        .and_then(|offset| namespace.base().0.checked_add(offset));
+    let end = namespace.end().0.checked_sub(u64::from(end_truncated));
+    let device_range = start
+        .zip(end)
+        .and_then(|(start, end)| PhysRange::between(PhysAddr(start), PhysAddr(end)))
+        .filter(|range| !range.is_empty() && namespace.contains(*range))
+        .ok_or(Invalid::Outside(namespace))?;
+    Ok(Fsdax {
+        uuid: Uuid::from_bytes(block.uuid),
+        namespace_uuid: Uuid::from_bytes(block.parent_uuid),
+        map,
+        device_range,
+    })
+}
+
+/// Fletcher's checksum over 32-bit words, the checksum's own field taken as zero.
+fn checksum(bytes: &[u8; SIZE]) -> u64 {
+    let (words, _) = bytes.as_chunks::<4>();
+    let content = words.len().saturating_sub(2);
+    let (mut low, mut high) = (0u32, 0u64);
+    for (index, word) in words.iter().enumerate() {
+        let word = if index < content { u32::from_le_bytes(*word) } else { 0 };
+        low = low.wrapping_add(word);
+        high = high.wrapping_add(u64::from(low));
+    }
+    high << 32 | u64::from(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn namespace() -> PhysRange {
+        PhysRange::new(PhysAddr(1 << 32), Bytes(512 * MIB)).unwrap()
+    }
+
+    fn block(change: impl FnOnce(&mut [u8; SIZE])) -> [u8; SIZE] {
+        let mut bytes = [0; SIZE];
+        bytes[..16].copy_from_slice(FSDAX_SIGNATURE);
+        bytes[16] = 1;
+        bytes[52] = 1;
+        bytes[54] = 4;
+        bytes[56..64].copy_from_slice(&(2 * MIB).to_le_bytes());
+        bytes[72] = 1;
+        change(&mut bytes);
+        let sum = checksum(&bytes);
+        bytes[4088..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn the_device_starts_behind_the_data_offset() {
+        let found = fsdax(&block(|_| {}), namespace()).unwrap();
+        let expected = PhysRange::new(PhysAddr((1 << 32) + 2 * MIB), Bytes(510 * MIB)).unwrap();
+        assert_eq!((found.device_range, found.map), (expected, MemoryMap::Memory));
+        let padded = block(|b| {
+            b[76..80].copy_from_slice(&u32::try_from(MIB).unwrap().to_le_bytes());
+            b[80..84].copy_from_slice(&u32::try_from(3 * MIB).unwrap().to_le_bytes());
+            b[72] = 2;
+        });
+        let found = fsdax(&padded, namespace()).unwrap();
+        let expected = PhysRange::new(PhysAddr((1 << 32) + 3 * MIB), Bytes(506 * MIB)).unwrap();
+        assert_eq!((found.device_range, found.map), (expected, MemoryMap::Device));
+    }
+
+    #[test]
+    fn what_is_no_fsdax_info_block_is_refused() {
+        assert_eq!(fsdax(&[0; SIZE], namespace()), Err(Invalid::Absent));
+        let renamed = |signature: &[u8; 16]| block(|b| b[..16].copy_from_slice(signature));
+        assert_eq!(
+            fsdax(&renamed(b"NVDIMM_DAX_INFO\0"), namespace()),
+            Err(Invalid::OtherMode("devdax"))
+        );
+        assert_eq!(
+            fsdax(&renamed(b"BTT_ARENA_INFO\0\0"), namespace()),
+            Err(Invalid::OtherMode("sector"))
+        );
+        let mut flipped = block(|_| {});
+        flipped[100] ^= 1;
+        assert_eq!(fsdax(&flipped, namespace()), Err(Invalid::Checksum));
+        assert_eq!(fsdax(&block(|b| b[52] = 2), namespace()), Err(Invalid::Version(2)));
+        assert_eq!(fsdax(&block(|b| b[72] = 3), namespace()), Err(Invalid::Value("mode")));
+        assert_eq!(
+            fsdax(&block(|b| b[56..64].fill(0)), namespace()),
+            Err(Invalid::Value("data offset"))
+        );
+        for change in [(56..64, 0xff), (80..84, 0xff)] {
+            let bytes = block(|b| b[change.0.clone()].fill(change.1));
+            assert_eq!(fsdax(&bytes, namespace()), Err(Invalid::Outside(namespace())));
+        }
+    }
+}

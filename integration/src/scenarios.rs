@@ -1,9 +1,12 @@
 //! The scenarios, one a module.
 
 mod bare_provision;
+mod coexistence;
+mod concurrency;
 mod crashing_guest;
 mod image_offline;
 mod nothing_there;
+mod power_cut;
 mod xen_provision_fsdax;
 mod xen_report;
 
@@ -51,6 +54,21 @@ pub const ALL: &[Scenario] = &[
         name: "nothing-there",
         about: "no Xen, no NVDIMM, nothing prepared: clear words, the right exit codes, nothing written",
         run: nothing_there::run,
+    },
+    Scenario {
+        name: "power-cut",
+        about: "QEMU is killed 20 times while the guest changes the layout: the host always finds the old or the new one",
+        run: power_cut::run,
+    },
+    Scenario {
+        name: "coexistence",
+        about: "sgdisk, sfdisk, parted, partprobe and ndctl on a prepared NVDIMM",
+        run: coexistence::run,
+    },
+    Scenario {
+        name: "concurrency",
+        about: "a second provisioner, a lock, readers of the partition table, a device that disappears",
+        run: concurrency::run,
     },
     Scenario {
         name: "crashing-guest",

@@ -51,6 +51,8 @@ const PROGRAMS: &[&str] = &[
     "usr/sbin/mkfs.ext4",
     "usr/sbin/e2fsck",
     "usr/sbin/blkid",
+    "usr/bin/flock",
+    "usr/sbin/dmidecode",
     "usr/bin/xenstore-ls",
     "usr/bin/xenstore-read",
     "usr/bin/xenstore-write",
@@ -204,6 +206,7 @@ fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) ->
         image.link(Path::new(folder), &Path::new("usr").join(folder))?;
     }
     image.link(Path::new("var/run"), Path::new("/run"))?;
+    image.link(Path::new("usr/bin/sh"), Path::new("busybox"))?;
     for name in ["modprobe", "insmod", "rmmod", "lsmod"] {
         image.link(&Path::new("usr/sbin").join(name), Path::new("/usr/bin/kmod"))?;
     }

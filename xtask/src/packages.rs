@@ -18,7 +18,6 @@ const LEFT_OUT: &[&str] = &[
     "coreutils",
     "cpio",
     "debconf",
-    "dmidecode",
     "dpkg",
     "dracut",
     "init-system-helpers",

@@ -42,6 +42,8 @@ impl Suite {
                 "e2fsprogs",
                 "fdisk",
                 "parted",
+                // parted asks it for the machine's maker, and crashes without an answer.
+                "dmidecode",
                 "util-linux",
             ]
             .map(str::to_owned),

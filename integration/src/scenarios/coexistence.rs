@@ -85,7 +85,11 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 
     run.step("and places a partition on the reserved area");
     vm.script("sfdisk --dump /dev/pmem0 | sed '/^first-lba/d' | sfdisk --no-reread /dev/pmem0; sgdisk --new=2:2048:+4M /dev/pmem0")?;
-    expect(&mut vm, "unprepared", "")?;
+    expect(
+        &mut vm,
+        "damaged",
+        "does not lie between the partition table and the first partition",
+    )?;
     ours.ensure_reserved_untouched(&nvdimm)?;
 
     run.step("sgdisk destroys both tables");

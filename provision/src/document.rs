@@ -16,8 +16,8 @@ pub const SCHEMA: u32 = 1;
 pub struct Document {
     schema: u32,
     target: String,
-    device_size: u64,
-    state: &'static str,
+    device_size: Option<u64>,
+    state: Option<&'static str>,
     reason: Option<String>,
     disk_guid: Option<Uuid>,
     superblock: Option<Reservation>,
@@ -55,14 +55,29 @@ struct Partition {
 }
 
 impl Document {
+    /// The document on a target that cannot be looked at, because of `reason`.
+    pub fn of_unusable(target: &str, reason: String) -> Self {
+        Self {
+            schema: SCHEMA,
+            target: target.to_owned(),
+            device_size: None,
+            state: None,
+            reason: Some(reason),
+            disk_guid: None,
+            superblock: None,
+            reserved: None,
+            partitions: Vec::new(),
+        }
+    }
+
     /// The document on a device.
     pub fn of(target: &str, inspection: &Inspection) -> Self {
         let reservation = inspection.reservation().map(|(superblock, _)| superblock);
         Self {
             schema: SCHEMA,
             target: target.to_owned(),
-            device_size: inspection.device_size.0,
-            state: inspection.state.as_str(),
+            device_size: Some(inspection.device_size.0),
+            state: Some(inspection.state.as_str()),
             reason: Some(inspection.reasons()).filter(|reasons| !reasons.is_empty()),
             disk_guid: inspection.table().map(Table::disk_guid),
             superblock: copies(inspection, reservation),

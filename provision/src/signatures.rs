@@ -41,7 +41,11 @@ const MAGICS: &[Magic] = &[
     Magic("an XFS file system", 0, b"XFSB"),
     Magic("a btrfs file system", 0x1_0040, b"_BHRfS_M"),
     Magic("an F2FS file system", 0x400, &[0x10, 0x20, 0xf5, 0xf2]),
-    Magic("a bcachefs file system", 0x1018, &[0xc6, 0x85, 0x73, 0xf6]),
+    Magic(
+        "a bcachefs file system",
+        0x1018,
+        &[0xc6, 0x85, 0x73, 0xf6, 0x66, 0xce, 0x90, 0xa9],
+    ),
     Magic("an NTFS file system", 3, b"NTFS    "),
     Magic("an exFAT file system", 3, b"EXFAT   "),
     Magic("a FAT file system", 0x36, b"FAT1"),
@@ -184,7 +188,7 @@ fn foreign(head: &[u8], tail: &[u8], tail_at: DeviceOffset) -> Vec<Trace> {
             offset: DeviceOffset(offset),
         });
     }
-    // md 0.90 keeps its super block in the last whole 64 KiB but one, 1.0 in the last 8 to 12 KiB: look at each sector.
+    // md 0.90 keeps its super block in the last whole, aligned 64 KiB, 1.0 in the last 8 to 12 KiB: look at each sector.
     let mut sectors = (0u64..).step_by(512).zip(tail.chunks(512));
     if let Some((offset, _)) = sectors.find(|(_, sector)| sector.starts_with(&[0xfc, 0x4e, 0x2b, 0xa9]))
         && let Some(offset) = tail_at.checked_add(Bytes(offset))

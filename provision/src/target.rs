@@ -1,6 +1,6 @@
 //! What is prepared: a block device or an image, opened so that nobody else uses it meanwhile.
 
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Placement};
 use crate::placement::{self, Found};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -172,8 +172,13 @@ impl Target {
                 error,
             });
         }
-        lock(&target.file)?;
-        Ok(target)
+        match lock(&target.file) {
+            Ok(()) => Ok(target),
+            Err(error) => {
+                target.discard();
+                Err(error)
+            }
+        }
     }
 
     /// Removes an image that was made in vain. That this fails too is nothing more to be said.
@@ -241,17 +246,7 @@ impl Target {
                 return Err(Error::BaseKnown(placement.device_start));
             }
             (Found::Raw(placement) | Found::Fsdax(placement), None) => Some(*placement),
-            (_, None) => None,
-            (_, Some(base)) => {
-                let namespace = PhysRange::new(base, device_size).ok_or(Error::BaseTooLarge {
-                    base,
-                    size: device_size,
-                })?;
-                Some(crate::geometry::Placement {
-                    device_start: base,
-                    namespace,
-                })
-            }
+            (_, base) => return image_geometry(device_size, lba_size, base),
         };
         Ok(Geometry {
             device_size,
@@ -281,6 +276,29 @@ impl Target {
         }
         Err(reread(io::Error::from(Errno::BUSY)))
     }
+}
+
+/// The size of an image, and where it lies if it is meant for the physical address `base`.
+///
+/// # Errors
+///
+/// If it would end beyond the address space.
+pub fn image_geometry(device_size: Bytes, lba_size: LbaSize, base: Option<PhysAddr>) -> Result<Geometry, Error> {
+    let placement = base.map(|base| -> Result<Placement, Error> {
+        let namespace = PhysRange::new(base, device_size).ok_or(Error::BaseTooLarge {
+            base,
+            size: device_size,
+        })?;
+        Ok(Placement {
+            device_start: base,
+            namespace,
+        })
+    });
+    Ok(Geometry {
+        device_size,
+        lba_size,
+        placement: placement.transpose()?,
+    })
 }
 
 fn reread(error: io::Error) -> Error {

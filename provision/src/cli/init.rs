@@ -3,15 +3,17 @@
 use super::change::{Write, writes};
 use super::{backup, failure, unusable};
 use serde::Serialize;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
-use xen_pmem_format::inspect::{Inspection, State};
+use xen_pmem_format::inspect::{Inspection, State, inspect};
+use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::UnixTime;
-use xen_pmem_format::units::{Bytes, PhysAddr};
+use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, PhysAddr};
 use xen_pmem_provision::backup::Backup;
 use xen_pmem_provision::document::Document;
 use xen_pmem_provision::geometry::Geometry;
@@ -20,7 +22,7 @@ use xen_pmem_provision::layout::{self, PartitionRequest, Reserve};
 use xen_pmem_provision::picture;
 use xen_pmem_provision::placement::Found;
 use xen_pmem_provision::step::{self, Step};
-use xen_pmem_provision::target::{Access, Target};
+use xen_pmem_provision::target::{self, Access, Target};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -124,15 +126,64 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     prepare(arguments, &mut target, &request, flags)
 }
 
+/// A new image, before there is one.
+struct Blank(Bytes);
+
+impl ReadAt for Blank {
+    fn size(&self) -> io::Result<Bytes> {
+        Ok(self.0)
+    }
+
+    fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
+        let end = u64::try_from(buf.len())
+            .ok()
+            .and_then(|length| offset.checked_add(Bytes(length)));
+        if end.is_none_or(|end| end > DeviceOffset(self.0.0)) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        buf.fill(0);
+        Ok(())
+    }
+}
+
 /// Prepares a new image; on failure there is none.
 fn create(arguments: &Arguments, size: Bytes, request: &Request, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
+    if arguments.dry_run {
+        return would_create(arguments, size, request, flags);
+    }
     let mut target = Target::create(path, size).map_err(|error| unusable(path, &error))?;
     let result = prepare(arguments, &mut target, request, flags);
-    if result.is_err() || arguments.dry_run {
+    if result.is_err() {
         target.discard();
     }
     result
+}
+
+/// Plans a new image, and makes nothing.
+fn would_create(arguments: &Arguments, size: Bytes, request: &Request, flags: Flags) -> Result<ExitStatus, Failure> {
+    let path = &arguments.target;
+    if path.symlink_metadata().is_ok() {
+        return Err(unusable(path, &target::Error::Exists));
+    }
+    let image = Blank(size);
+    let failed = |error: io::Error| failure(path, ExitStatus::Failed, error);
+    let inspection = inspect(&image, None).map_err(failed)?;
+    let geometry =
+        target::image_geometry(size, inspection.lba_size, arguments.base).map_err(|error| unusable(path, &error))?;
+    let plan =
+        init::plan(&image, &geometry, &inspection, request).map_err(|error| failure(path, status_of(&error), error))?;
+    say_plan(path, &geometry, &plan, flags)
+}
+
+/// Says what would be written.
+fn say_plan(path: &Path, geometry: &Geometry, plan: &Plan, flags: Flags) -> Result<ExitStatus, Failure> {
+    let name = path.display().to_string();
+    flags.print(&DryRun::of(&name, geometry, plan), || {
+        let picture = picture::of_plan(&name, &plan.layout, geometry);
+        format!("{picture}  would be written:\n{}", picture::of_steps(&plan.steps))
+    })?;
+    Ok(ExitStatus::Done)
 }
 
 fn prepare(arguments: &Arguments, target: &mut Target, request: &Request, flags: Flags) -> Result<ExitStatus, Failure> {
@@ -150,12 +201,7 @@ fn prepare(arguments: &Arguments, target: &mut Target, request: &Request, flags:
         );
     }
     if arguments.dry_run {
-        let document = DryRun::of(&name, &geometry, &plan);
-        flags.print(&document, || {
-            let picture = picture::of_plan(&name, &plan.layout, &geometry);
-            format!("{picture}  would be written:\n{}", picture::of_steps(&plan.steps))
-        })?;
-        return Ok(ExitStatus::Done);
+        return say_plan(path, &geometry, &plan, flags);
     }
     if !plan.overwritten.0.is_empty() {
         for trace in &plan.overwritten.0 {
@@ -181,7 +227,7 @@ pub(crate) fn save_what_is_lost(
     steps: &[Step],
     flags: Flags,
 ) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
+    let failed = |error: io::Error| {
         failure(
             path,
             ExitStatus::Failed,

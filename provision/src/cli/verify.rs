@@ -1,6 +1,6 @@
 //! `verify`: whether all is as it should be.
 
-use super::{status_of, unusable};
+use super::{status_of, unusable_document};
 use std::path::PathBuf;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
@@ -16,8 +16,10 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let target = Target::open(path, Access::Read).map_err(|error| unusable(path, &error))?;
-    let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
+    let target = Target::open(path, Access::Read).map_err(|error| unusable_document(path, &error, flags))?;
+    let inspection = target
+        .inspect()
+        .map_err(|error| unusable_document(path, &error, flags))?;
     let name = path.display().to_string();
     flags.print(&Document::of(&name, &inspection), || text(&name, &inspection))?;
     Ok(match inspection.state {

@@ -73,6 +73,13 @@ fn a_document_is_printed_whatever_the_state() {
         assert_eq!(shown[key], value, "{key}");
     }
 
+    let absent = document(&["show", "--json"], &images.path("absent"), 1);
+    assert_eq!(
+        (&absent["schema"], &absent["state"], &absent["device_size"]),
+        (&json!(1), &Value::Null, &Value::Null)
+    );
+    assert!(absent["reason"].as_str().unwrap().contains("No such file"), "{absent}");
+
     let path = images.prepared("image");
     let damage = |offset: u64| {
         use std::os::unix::fs::FileExt as _;

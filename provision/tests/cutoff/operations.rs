@@ -137,7 +137,7 @@ fn cut_off(name: &str, before: &[u8], steps: &[Step], may_be_unprepared: bool) {
         "{name}: what is in the partitions stays"
     );
 
-    // The same operation with its n-th call failing, for every n, and then carried out once more.
+    // The same operation with its n-th call, and all after it, failing, for every n.
     let calls = steps.len();
     for fails in 0..calls {
         let recorder = Recorder::failing_after(before.to_vec(), fails);

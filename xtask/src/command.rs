@@ -46,6 +46,26 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     Ok(stdout)
 }
 
+/// Runs a command quietly and returns all that it wrote: some programs say what they do on standard error.
+///
+/// # Errors
+///
+/// As [`output`].
+pub(crate) fn output_of_both(command: &mut Command) -> Result<String> {
+    let name = line(command);
+    let Output { status, stdout, stderr } = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{name}`"))?;
+    let said = [stdout, stderr]
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .concat();
+    if !status.success() {
+        bail!("`{name}` failed: {status}\n{said}");
+    }
+    Ok(said)
+}
+
 /// Like [`output`], as text.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod command;
 mod e2e;
+mod fuzz;
 mod host;
 mod image;
 mod kernel;
@@ -36,6 +37,8 @@ enum Command {
     Xen(xen::Options),
     /// Run all unit, property and CLI tests of the workspace; no VM
     Test(test::Options),
+    /// Run the fuzz targets, each for a bounded time
+    Fuzz(fuzz::Options),
     /// Check formatting and run clippy with warnings as errors
     Lint,
     /// Check the licences of all dependencies against licences.json
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::E2e(options) => e2e::run(&options),
         Command::Xen(options) => xen::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Lint => lint::run(),
         Command::Licences => licences::run(),
     };

@@ -10,6 +10,7 @@ use crate::sink::{Outcome, Sink};
 use abi::{Add, Request};
 use anyhow::{Context as _, bail};
 use rustix::io::Errno;
+use std::time::Duration;
 use uuid::Uuid;
 use xen_pmem_format::units::{Bytes, PAGE, PhysRange};
 
@@ -46,6 +47,10 @@ impl<T: Transport> Hypercall<T> {
     }
 }
 
+/// How often, and how far apart, a hypervisor is asked again that works on another report: 64 GiB take it a few seconds.
+const TRIES: u32 = 600;
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// The frames of a range: first and one past the last. `None` if it is not made of whole frames.
 fn frames(range: PhysRange) -> Option<(u64, u64)> {
     let frame = |bytes: u64| {
@@ -55,6 +60,21 @@ fn frames(range: PhysRange) -> Option<(u64, u64)> {
             .flatten()
     };
     frame(range.base().0).zip(frame(range.end().0))
+}
+
+impl<T: Transport> Hypercall<T> {
+    /// Sends a request, again if need be until no other report is being worked on.
+    fn when_free(&mut self, request: &mut Request) -> Result<(), Errno> {
+        let mut answer = self.transport.platform_op(request);
+        for _ in 0..TRIES {
+            if answer != Err(Errno::AGAIN) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+            answer = self.transport.platform_op(request);
+        }
+        answer
+    }
 }
 
 impl<T: Transport> Sink for Hypercall<T> {
@@ -74,7 +94,7 @@ impl<T: Transport> Sink for Hypercall<T> {
             )
         })?;
         let mut request = Request::add(Add::new(range, reserved));
-        match self.transport.platform_op(&mut request) {
+        match self.when_free(&mut request) {
             Ok(()) => Ok(Outcome::Published),
             Err(Errno::EXIST) => Ok(Outcome::Unchanged),
             // What a hypervisor without the operation answers.
@@ -88,7 +108,7 @@ impl<T: Transport> Sink for Hypercall<T> {
                 )
             }
             Err(Errno::BUSY) => bail!(
-                "{}: the hypervisor knows some of these frames as something else already",
+                "{}: the hypervisor knows some of these frames as something else, or the reserved area is mapped writable; `xl dmesg` has the reason",
                 what()
             ),
             Err(Errno::OPNOTSUPP) => {
@@ -130,6 +150,29 @@ mod tests {
             self.1.push(*request);
             self.0
         }
+    }
+
+    /// A hypervisor that works on another report for so many requests.
+    struct Busy(u32);
+
+    impl Transport for &mut Busy {
+        fn platform_op(&mut self, _: &mut Request) -> Result<(), Errno> {
+            match self.0.checked_sub(1) {
+                None => Ok(()),
+                Some(left) => {
+                    self.0 = left;
+                    Err(Errno::AGAIN)
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_busy_hypervisor_is_asked_again() {
+        let mut hypervisor = Busy(3);
+        let outcome = Hypercall::new(&mut hypervisor).publish(&Report::of(&device()).unwrap());
+        assert_eq!(outcome.unwrap(), Outcome::Published);
+        assert_eq!(hypervisor.0, 0);
     }
 
     #[test]

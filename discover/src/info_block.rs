@@ -154,16 +154,16 @@ fn checksum(bytes: &[u8; SIZE]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
 
-    fn namespace() -> PhysRange {
+    pub(crate) fn namespace() -> PhysRange {
         PhysRange::new(PhysAddr(1 << 32), Bytes(512 * MIB)).unwrap()
     }
 
-    fn block(change: impl FnOnce(&mut [u8; SIZE])) -> [u8; SIZE] {
+    pub(crate) fn block(change: impl FnOnce(&mut [u8; SIZE])) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         bytes[..16].copy_from_slice(FSDAX_SIGNATURE);
         bytes[16] = 1;

@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use xen_pmem_discover::node::Nodes;
+use xen_pmem_discover::physical_memory::DEV_MEM;
 use xen_pmem_discover::scan::{self, Options};
 use xen_pmem_discover::sysfs::SysfsRoot;
 use xen_pmem_format::cli::{Failure, Flags, complain, end};
@@ -43,11 +44,17 @@ struct ScanArgs {
     #[arg(value_name = "DEVICE")]
     devices: Vec<PathBuf>,
     /// Look at an image file as if it lay at the physical address of --base
-    #[arg(long, value_name = "FILE", requires = "base", conflicts_with_all = ["devices", "sysfs", "dev"])]
+    #[arg(long, value_name = "FILE", requires = "base", conflicts_with_all = ["devices", "early", "sysfs", "dev"])]
     image: Option<PathBuf>,
     /// The physical address of the image, hexadecimal (0x...) or decimal
     #[arg(long, value_name = "ADDRESS", requires = "image")]
     base: Option<PhysAddr>,
+    /// Look at namespaces that no driver is bound to, too: through /dev/mem, as they can be before nd_pmem is loaded
+    #[arg(long)]
+    early: bool,
+    /// Where physical memory is: /dev/mem, or a file whose offsets are physical addresses
+    #[arg(long, value_name = "FILE", default_value = DEV_MEM, requires = "early")]
+    mem: PathBuf,
     /// Where sysfs is: /sys, or a recorded tree
     #[arg(long, value_name = "DIR", default_value = "/sys")]
     sysfs: PathBuf,
@@ -75,6 +82,7 @@ fn run(arguments: &ScanArgs, flags: Flags) -> Result<ExitStatus, Failure> {
             sysfs: SysfsRoot::new(&arguments.sysfs),
             nodes: arguments.dev.clone().map_or(Nodes::System, Nodes::Recorded),
             devices: arguments.devices.clone(),
+            memory: arguments.early.then(|| arguments.mem.clone()),
         })
         .map_err(|error| (error.exit_status(), error.to_string())),
     };

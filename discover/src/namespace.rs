@@ -8,11 +8,13 @@
 
 use crate::document::Mode;
 use crate::sysfs::{Directory, Error, SysfsRoot};
+use crate::unbound::{self, Unbound};
+use uuid::Uuid;
 use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
 
-/// The bytes that the `size` attribute of any block device counts, whatever its logical block size
+/// The bytes that sysfs counts block devices and media errors in, whatever the logical block size
 /// (`include/linux/blk_types.h`, `SECTOR_SIZE`).
-const SECTOR: Bytes = Bytes(512);
+pub(crate) const SECTOR: Bytes = Bytes(512);
 
 /// One namespace with a size, as sysfs describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,7 @@ impl Namespace {
         match &self.presented {
             Presented::Block { disk, .. } => Some(&disk.name),
             Presented::Unsupported { node, .. } => node.as_deref(),
+            Presented::Unbound(_) => None,
         }
     }
 
@@ -56,6 +59,8 @@ pub enum Presented {
         /// The physical address of its first byte.
         start: PhysAddr,
     },
+    /// Nothing yet: no driver is bound.
+    Unbound(Unbound),
     /// A device that cannot hold a reservation.
     Unsupported {
         /// The name of its node, if it has one.
@@ -139,7 +144,7 @@ fn read(directory: &Directory) -> Result<Option<Namespace>, Error> {
         None => region_directory.numa_node()?,
     };
     let (mode, presented) = match directory.text("holder")? {
-        None => unclaimed(directory, range)?,
+        None => unclaimed(directory, &region_directory, region, range)?,
         Some(holder) => claimed(directory, &region_directory, holder)?,
     };
     Ok(Some(Namespace {
@@ -169,17 +174,49 @@ fn range_of(directory: &Directory) -> Result<Option<PhysRange>, Error> {
     }
 }
 
-fn unclaimed(directory: &Directory, range: PhysRange) -> Result<(Mode, Presented), Error> {
+fn unclaimed(
+    directory: &Directory,
+    region_directory: &Directory,
+    region: PhysRange,
+    range: PhysRange,
+) -> Result<(Mode, Presented), Error> {
     if let Some(disk) = disk_of(directory)? {
         let start = range.base();
         return Ok((Mode::Raw, Presented::Block { disk, start }));
     }
-    Ok((
-        Mode::Raw,
-        unsupported(
-            "no driver is bound to it, so there is no block device and its mode is not known (`ndctl enable-namespace` binds one)",
-        ),
-    ))
+    let uuid = match directory.text("uuid")? {
+        None => Uuid::nil(),
+        Some(text) => text.parse().map_err(|_| directory.malformed("uuid", text, "a UUID"))?,
+    };
+    // libnvdimm keeps media errors with the region, and counts from its start.
+    let bad = match region_directory.text("badblocks")? {
+        None => Vec::new(),
+        Some(text) => unbound::bad_blocks(&text, region.base()).ok_or_else(|| {
+            region_directory.malformed("badblocks", text, "pairs of a sector and a number of sectors")
+        })?,
+    };
+    let unbound = Unbound {
+        uuid,
+        force_raw: directory.text("force_raw")?.is_some_and(|raw| raw != "0"),
+        lba_size: selected_lba_size(directory)?,
+        bad,
+    };
+    Ok((Mode::Raw, Presented::Unbound(unbound)))
+}
+
+/// The block size in brackets in `sector_size`, or the only one there (`drivers/nvdimm/core.c`, `nd_size_select_show`).
+fn selected_lba_size(directory: &Directory) -> Result<Option<LbaSize>, Error> {
+    let Some(text) = directory.text("sector_size")? else {
+        return Ok(None);
+    };
+    let selected = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'))
+        .map_or(text.as_str(), |(selected, _)| selected);
+    match selected.parse().ok().and_then(LbaSize::from_bytes) {
+        Some(size) => Ok(Some(size)),
+        None => Err(directory.malformed("sector_size", text, "a choice of 512 and 4096")),
+    }
 }
 
 fn claimed(namespace: &Directory, region: &Directory, holder: String) -> Result<(Mode, Presented), Error> {

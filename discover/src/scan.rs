@@ -1,10 +1,13 @@
 //! Looking once: which persistent memory is there, and what of it is prepared.
 
 use crate::document::{self, Device, Mode, SCHEMA, Span, State};
+use crate::firmware;
 use crate::namespace::{self, Disk, Namespace, Presented};
 use crate::node::{self, Nodes};
+use crate::physical_memory::PhysicalMemory;
 use crate::placement::{self, Placement};
 use crate::sysfs::{self, SysfsRoot};
+use crate::unbound::{self, Unbound, WillBe};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +25,9 @@ pub struct Options {
     pub nodes: Nodes,
     /// The devices asked for, by path or by name; none: all that there are.
     pub devices: Vec<PathBuf>,
+    /// Physical memory (`/dev/mem`): if it is given, namespaces without a driver are read through it, and where libnvdimm knows of
+    /// none the firmware's table is asked.
+    pub memory: Option<PathBuf>,
 }
 
 /// What came of it.
@@ -58,6 +64,17 @@ pub enum Error {
     /// The device or the image could not be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// Physical memory cannot be read.
+    #[error("{} cannot be opened: {error} (run as root; a kernel locked down by Secure Boot does not allow it at all)", .path.display())]
+    Memory {
+        /// The device.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The firmware's table is not one.
+    #[error(transparent)]
+    Firmware(#[from] firmware::Error),
     /// The image does not fit where it is said to lie.
     #[error("an image of {size} at physical address {base} would end beyond 64 bits: give another --base")]
     Base {
@@ -77,7 +94,7 @@ impl Error {
         match self {
             Self::NoSysfs(_) | Self::Base { .. } | Self::NotAnImage => ExitStatus::Usage,
             Self::Node(error) => error.exit_status(),
-            Self::Sysfs(_) | Self::Io(_) => ExitStatus::Failed,
+            Self::Sysfs(_) | Self::Io(_) | Self::Memory { .. } | Self::Firmware(_) => ExitStatus::Failed,
         }
     }
 }
@@ -109,6 +126,10 @@ pub fn scan(options: &Options) -> Result<Outcome, Error> {
     }
     let mut namespaces = Vec::new();
     let mut failures = Vec::new();
+    let memory = options.memory.as_deref().map(open_memory).transpose()?;
+    if memory.is_some() && options.sysfs.nd_devices()?.is_empty() {
+        namespaces = firmware::namespaces(&options.sysfs)?;
+    }
     for listed in namespace::all(&options.sysfs)? {
         match listed.result {
             Ok(namespace) => namespaces.push(namespace),
@@ -123,7 +144,7 @@ pub fn scan(options: &Options) -> Result<Outcome, Error> {
     }
     let mut devices = Vec::new();
     for namespace in &namespaces {
-        match look_at(&options.nodes, namespace) {
+        match look_at(options, memory.as_ref(), namespace) {
             Ok(Some(device)) => devices.push(device),
             Ok(None) => tracing::debug!(namespace = namespace.name, "vanished during the scan"),
             Err(error) => failures.push(Failure {
@@ -214,10 +235,22 @@ fn choose(options: &Options, namespaces: &mut Vec<Namespace>, unread: Vec<Failur
     failures
 }
 
+fn open_memory(path: &Path) -> Result<PhysicalMemory, Error> {
+    PhysicalMemory::open(path).map_err(|error| Error::Memory {
+        path: path.to_owned(),
+        error,
+    })
+}
+
 /// What a namespace is; `None` if its device vanished meanwhile.
-fn look_at(nodes: &Nodes, namespace: &Namespace) -> Result<Option<Device>, Error> {
+fn look_at(options: &Options, memory: Option<&PhysicalMemory>, namespace: &Namespace) -> Result<Option<Device>, Error> {
+    let nodes = &options.nodes;
     match &namespace.presented {
         Presented::Unsupported { reason, .. } => Ok(Some(unsupported(nodes, namespace, reason))),
+        Presented::Unbound(unbound) => match memory {
+            Some(memory) => inspect_memory(memory, namespace, unbound).map(Some),
+            None => Ok(Some(unsupported(nodes, namespace, UNBOUND))),
+        },
         Presented::Block { disk, start } => match inspect_disk(nodes, namespace, disk, *start) {
             Err(error) if !disk.exists() => {
                 tracing::debug!(disk = disk.name, %error, "gone");
@@ -226,6 +259,41 @@ fn look_at(nodes: &Nodes, namespace: &Namespace) -> Result<Option<Device>, Error
             result => result.map(Some),
         },
     }
+}
+
+/// Why nothing more is said of a namespace without a driver.
+const UNBOUND: &str = "no driver is bound to it, so there is no block device and its mode is not known (`ndctl enable-namespace` binds one)";
+
+/// A namespace without a driver: judged as the block device that it will be.
+fn inspect_memory(memory: &PhysicalMemory, namespace: &Namespace, unbound: &Unbound) -> Result<Device, Error> {
+    let window = memory.window(namespace.range, &unbound.bad);
+    let (mode, range) = match unbound::foresee(unbound, namespace.range, &window)? {
+        WillBe::Block(mode, range) => (mode, range),
+        WillBe::Unsupported(mode, reason) => {
+            let namespace = Namespace {
+                mode,
+                ..namespace.clone()
+            };
+            return Ok(unsupported(&Nodes::System, &namespace, &reason));
+        }
+    };
+    let Some(bytes) = window.part(range) else {
+        return Ok(unsupported(
+            &Nodes::System,
+            namespace,
+            "its info block does not fit in it",
+        ));
+    };
+    let placement = Placement {
+        device: namespace.name.clone(),
+        mode,
+        region: namespace.region,
+        namespace: namespace.range,
+        start: range.base(),
+        size: range.size(),
+        numa_node: namespace.numa_node,
+    };
+    Ok(placement::judge(&placement, &inspect(&bytes, unbound.lba_size)?))
 }
 
 fn inspect_disk(nodes: &Nodes, namespace: &Namespace, disk: &Disk, start: PhysAddr) -> Result<Device, Error> {

@@ -8,11 +8,13 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use xen_pmem_discover::document::Scan;
 use xen_pmem_discover::node::Nodes;
+use xen_pmem_discover::physical_memory::DEV_MEM;
 use xen_pmem_discover::scan::{self, Options};
 use xen_pmem_discover::sysfs::SysfsRoot;
 use xen_pmem_format::cli::Failure;
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_report::host::{self, Unfit};
+use xen_pmem_report::turn::{self, Turn};
 
 /// The schema's number of the documents that the commands print.
 pub(crate) const SCHEMA: u32 = 1;
@@ -34,12 +36,28 @@ pub(crate) fn require_dom0() -> Result<(), Failure> {
     })
 }
 
-/// Looks at this host's devices; those that cannot be read are said and left out. The second value says that there are some.
-pub(crate) fn scan_host(devices: &[PathBuf]) -> Result<(Scan, bool), Failure> {
+/// The lock that keeps runs which change something apart.
+pub(crate) fn take_turn() -> Result<Turn, Failure> {
+    turn::take(Path::new(turn::LOCK)).map_err(failed)
+}
+
+/// When a host's devices are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// With their drivers bound.
+    Late,
+    /// Maybe before.
+    Early,
+}
+
+/// Looks at these devices of this host, or at all of them; those that cannot be read are said and left out. The second value says
+/// that there are some.
+pub(crate) fn scan_host(devices: &[PathBuf], when: When) -> Result<(Scan, bool), Failure> {
     let options = Options {
         sysfs: SysfsRoot::new("/sys"),
         nodes: Nodes::System,
         devices: devices.to_vec(),
+        memory: (when == When::Early).then(|| DEV_MEM.into()),
     };
     let outcome = scan::scan(&options).map_err(|error| Failure::new(error.exit_status(), error.to_string()))?;
     for failure in &outcome.failures {

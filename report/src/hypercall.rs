@@ -6,13 +6,14 @@ mod privcmd;
 pub use privcmd::Privcmd;
 
 use crate::report::Report;
-use crate::sink::{Outcome, Sink};
-use abi::{Add, Request};
-use anyhow::{Context as _, bail};
+use crate::sink::{Error, Outcome, Receipt, Sink, Verdict};
+use abi::{Region, Request};
+use anyhow::{Context as _, anyhow};
 use rustix::io::Errno;
 use std::time::Duration;
 use uuid::Uuid;
-use xen_pmem_format::units::{Bytes, PAGE, PhysRange};
+use xen_pmem_discover::document::Mode;
+use xen_pmem_format::units::{Bytes, PAGE, PhysAddr, PhysRange};
 
 /// What carries a platform operation to Xen: `/dev/xen/privcmd` in earnest.
 pub trait Transport {
@@ -51,6 +52,27 @@ impl<T: Transport> Hypercall<T> {
 const TRIES: u32 = 600;
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// A range that the hypervisor knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// The whole range.
+    pub range: PhysRange,
+    /// What of it is the hypervisor's.
+    pub reserved: PhysRange,
+    /// How much of that is in use.
+    pub used: Bytes,
+}
+
+impl Registered {
+    fn from_answer(region: &Region) -> Option<Self> {
+        Some(Self {
+            range: range(region.range())?,
+            reserved: range(region.reserved())?,
+            used: bytes(region.frames_used())?,
+        })
+    }
+}
+
 /// The frames of a range: first and one past the last. `None` if it is not made of whole frames.
 fn frames(range: PhysRange) -> Option<(u64, u64)> {
     let frame = |bytes: u64| {
@@ -60,6 +82,33 @@ fn frames(range: PhysRange) -> Option<(u64, u64)> {
             .flatten()
     };
     frame(range.base().0).zip(frame(range.end().0))
+}
+
+/// The bytes of so many frames.
+fn bytes(frames: u64) -> Option<Bytes> {
+    PAGE.checked_mul(frames)
+}
+
+/// The range of these frames.
+fn range((first, end): (u64, u64)) -> Option<PhysRange> {
+    PhysRange::between(PhysAddr(bytes(first)?.0), PhysAddr(bytes(end)?.0))
+}
+
+/// What a report is about, for messages.
+fn subject(report: &Report) -> String {
+    format!("reservation {} of {}", report.uuid(), report.device())
+}
+
+/// What to do about a report that comes when the memory is in use already.
+fn too_late(report: &Report) -> &'static str {
+    match report.mode() {
+        Mode::Raw => {
+            "if its driver is bound, report before it binds (`apply --early`), or unmount what is on it and run `apply --rebind`"
+        }
+        _ => {
+            "if its driver is bound, this boot is too late, as a PV Dom0 cannot unbind fsdax without damage to its kernel: report before nd_pmem binds (`apply --early` in the initramfs)"
+        }
+    }
 }
 
 impl<T: Transport> Hypercall<T> {
@@ -75,6 +124,82 @@ impl<T: Transport> Hypercall<T> {
         }
         answer
     }
+
+    /// All ranges that the hypervisor knows, in the order in which they were reported; `None` if it has no pmem support.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer, or with what makes no sense.
+    pub fn registered(&mut self) -> anyhow::Result<Option<Vec<Registered>>> {
+        let mut all = Vec::new();
+        for index in 0.. {
+            let mut request = Request::get(index);
+            match self.transport.platform_op(&mut request) {
+                Ok(()) => all.push(
+                    Registered::from_answer(request.answer())
+                        .with_context(|| format!("the hypervisor's range {index} makes no sense"))?,
+                ),
+                Err(Errno::NOENT) => break,
+                Err(Errno::NOSYS) => return Ok(None),
+                Err(errno) => {
+                    return Err(anyhow!("cannot ask the hypervisor for its range {index}: {errno}"));
+                }
+            }
+        }
+        Ok(Some(all))
+    }
+
+    /// Asks whether the hypervisor would take a report, and how much of the reserved area it would use; changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from taking the report.
+    pub fn ask(&mut self, report: &Report) -> Result<Receipt, Error> {
+        self.send(report, Region::dry_run, Outcome::Possible, Region::frames_needed)
+    }
+
+    fn send(
+        &mut self,
+        report: &Report,
+        change: fn(Region) -> Region,
+        success: Outcome,
+        frames: fn(&Region) -> u64,
+    ) -> Result<Receipt, Error> {
+        let mut request = Request::add(change(region(report)?));
+        let answer = self.when_free(&mut request);
+        let registered = |outcome, frames: u64| {
+            let used = bytes(frames)
+                .with_context(|| format!("{}: the hypervisor's answer makes no sense", subject(report)))?;
+            Ok(Receipt {
+                outcome,
+                verdict: Some(Verdict::Registered { used }),
+            })
+        };
+        match answer {
+            Ok(()) => registered(success, frames(request.answer())),
+            Err(Errno::EXIST) => registered(Outcome::Unchanged, request.answer().frames_used()),
+            // What a hypervisor without the operation answers.
+            Err(Errno::NOSYS) => Ok(Receipt {
+                outcome: Outcome::Unsupported,
+                verdict: Some(Verdict::Unsupported),
+            }),
+            Err(Errno::BUSY) => Err(Error::InUse(format!(
+                "{}: the hypervisor knows some of these frames as something else, or the reserved area is mapped writable (`xl dmesg` has the reason); {}",
+                subject(report),
+                too_late(report)
+            ))),
+            Err(errno) => Err(anyhow!("{}: {}", subject(report), refusal(report, &request, errno)).into()),
+        }
+    }
+}
+
+/// A report in frames.
+fn region(report: &Report) -> anyhow::Result<Region> {
+    let whole = |name, range| {
+        frames(range).with_context(|| format!("{}: its {name} {range} is not made of whole pages", subject(report)))
+    };
+    let range = whole("range", report.range())?;
+    Ok(Region::new(range, whole("reserved area", report.reserved())?))
 }
 
 impl<T: Transport> Sink for Hypercall<T> {
@@ -82,58 +207,37 @@ impl<T: Transport> Sink for Hypercall<T> {
         "hypercall"
     }
 
-    fn publish(&mut self, report: &Report) -> anyhow::Result<Outcome> {
-        let what = || format!("reservation {} of {}", report.uuid(), report.device());
-        let range = frames(report.range())
-            .with_context(|| format!("{}: its range {} is not made of whole pages", what(), report.range()))?;
-        let reserved = frames(report.reserved()).with_context(|| {
-            format!(
-                "{}: its reserved area {} is not made of whole pages",
-                what(),
-                report.reserved()
-            )
-        })?;
-        let mut request = Request::add(Add::new(range, reserved));
-        match self.when_free(&mut request) {
-            Ok(()) => Ok(Outcome::Published),
-            Err(Errno::EXIST) => Ok(Outcome::Unchanged),
-            // What a hypervisor without the operation answers.
-            Err(Errno::NOSYS) => Ok(Outcome::Unsupported),
-            Err(Errno::NOSPC) => {
-                let need = Bytes(request.answer().frames_needed().saturating_mul(PAGE.0));
-                bail!(
-                    "{}: the hypervisor needs {need}, and {} are reserved: enlarge the reservation",
-                    what(),
-                    report.reserved().size()
-                )
-            }
-            Err(Errno::BUSY) => bail!(
-                "{}: the hypervisor knows some of these frames as something else, or the reserved area is mapped writable; `xl dmesg` has the reason",
-                what()
-            ),
-            Err(Errno::OPNOTSUPP) => {
-                bail!(
-                    "{}: the hypervisor speaks another version of this hypercall than {}",
-                    what(),
-                    abi::VERSION
-                )
-            }
-            Err(Errno::PERM | Errno::ACCESS) => {
-                bail!(
-                    "{}: the hypervisor does not allow this domain to report persistent memory",
-                    what()
-                )
-            }
-            Err(errno) => bail!(
-                "{}: the hypervisor refused it ({errno}); `xl dmesg` has the reason",
-                what()
-            ),
-        }
+    fn publish(&mut self, report: &Report, _: Option<Verdict>) -> Result<Receipt, Error> {
+        self.send(report, |region| region, Outcome::Published, Region::frames_used)
     }
 
     /// There is no taking back: Xen's structures live in the reserved area until the next boot.
     fn withdraw(&mut self, _: Uuid) -> anyhow::Result<bool> {
         Ok(false)
+    }
+}
+
+/// What an errno of the operation means.
+fn refusal(report: &Report, request: &Request, errno: Errno) -> String {
+    match errno {
+        Errno::NOSPC => format!(
+            "the hypervisor needs {}, and {} are reserved: enlarge the reservation (`xen-pmem-provision resize --reserve`)",
+            Bytes(request.answer().frames_needed().saturating_mul(PAGE.0)),
+            report.reserved().size()
+        ),
+        Errno::RANGE => {
+            "for the hypervisor this is not sound persistent memory of the firmware's NFIT; `xl dmesg` has the reason \
+            (NVDIMMs that were plugged in need Xen booted with `pmem=hotplug`)"
+                .to_owned()
+        }
+        Errno::OPNOTSUPP => format!(
+            "the hypervisor speaks another version of this hypercall than {}",
+            abi::VERSION
+        ),
+        Errno::PERM | Errno::ACCESS => {
+            "the hypervisor does not allow this domain to report persistent memory".to_owned()
+        }
+        errno => format!("the hypervisor refused it ({errno}); `xl dmesg` has the reason"),
     }
 }
 
@@ -170,8 +274,8 @@ mod tests {
     #[test]
     fn a_busy_hypervisor_is_asked_again() {
         let mut hypervisor = Busy(3);
-        let outcome = Hypercall::new(&mut hypervisor).publish(&Report::of(&device()).unwrap());
-        assert_eq!(outcome.unwrap(), Outcome::Published);
+        let receipt = Hypercall::new(&mut hypervisor).publish(&Report::of(&device()).unwrap(), None);
+        assert_eq!(receipt.unwrap().outcome, Outcome::Published);
         assert_eq!(hypervisor.0, 0);
     }
 
@@ -183,24 +287,65 @@ mod tests {
             (Err(Errno::EXIST), Ok(Outcome::Unchanged)),
             (Err(Errno::NOSYS), Ok(Outcome::Unsupported)),
             (Err(Errno::NOSPC), Err("6 MiB are reserved")),
-            (Err(Errno::BUSY), Err("as something else")),
+            (Err(Errno::BUSY), Err("this boot is too late")),
+            (Err(Errno::RANGE), Err("pmem=hotplug")),
             (Err(Errno::OPNOTSUPP), Err("another version")),
             (Err(Errno::PERM), Err("does not allow")),
             (Err(Errno::INVAL), Err("xl dmesg")),
         ] {
             let mut hypervisor = Answer(answer, Vec::new());
-            let result = Hypercall::new(&mut hypervisor).publish(&report);
+            let result = Hypercall::new(&mut hypervisor).publish(&report, None);
             match (result, meaning) {
-                (Ok(outcome), Ok(expected)) => assert_eq!(outcome, expected),
+                (Ok(receipt), Ok(expected)) => assert_eq!(receipt.outcome, expected),
                 (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
                 (result, meaning) => panic!("{answer:?}: {result:?}, not {meaning:?}"),
             }
-            let expected = Request::add(Add::new((0x10_0000, 0x12_0000), (0x10_0400, 0x10_0a00)));
+            let expected = Request::add(Region::new((0x10_0000, 0x12_0000), (0x10_0400, 0x10_0a00)));
             assert_eq!(
                 hypervisor.1,
                 [expected],
                 "frames of the namespace and of the reserved area, once"
             );
         }
+    }
+
+    /// A hypervisor that knows these ranges.
+    struct Knows(Vec<Region>);
+
+    impl Transport for &Knows {
+        fn platform_op(&mut self, request: &mut Request) -> Result<(), Errno> {
+            for (index, region) in (0..).zip(&self.0) {
+                if *request == Request::get(index) {
+                    *request = Request::add(*region);
+                    return Ok(());
+                }
+            }
+            Err(Errno::NOENT)
+        }
+    }
+
+    #[test]
+    fn the_ranges_that_it_knows_are_listed() {
+        let regions = vec![
+            Region::new((0x10_0000, 0x12_0000), (0x10_0400, 0x10_0a00)),
+            Region::new((0x20_0000, 0x22_0000), (0x20_0400, 0x20_0a00)),
+        ];
+        let found = Hypercall::new(&Knows(regions)).registered().unwrap().unwrap();
+        let expected: Vec<_> = [4u64 << 30, 8 << 30]
+            .into_iter()
+            .map(|base| {
+                let range = |offset, size| PhysRange::new(PhysAddr(base + offset), Bytes(size)).unwrap();
+                Registered {
+                    range: range(0, 512 << 20),
+                    reserved: range(4 << 20, 6 << 20),
+                    used: Bytes(0),
+                }
+            })
+            .collect();
+        assert_eq!(found, expected);
+        let mut stock = Answer(Err(Errno::NOSYS), Vec::new());
+        assert_eq!(Hypercall::new(&mut stock).registered().unwrap(), None);
+        let senseless = Knows(vec![Region::new((u64::MAX, u64::MAX), (0, 0))]);
+        Hypercall::new(&senseless).registered().unwrap_err();
     }
 }

@@ -5,6 +5,9 @@
 
 pub mod host;
 pub mod hypercall;
+pub mod nd_bus;
 pub mod report;
 pub mod sink;
+pub mod status;
+pub mod turn;
 pub mod xenstore;

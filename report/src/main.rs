@@ -11,9 +11,9 @@ Exit codes:
   0  done (also where the hypervisor has no pmem support and XenStore is published)
   1  failed: a sink could not be reached, or refused a report
   2  the command line is wrong
-  3  refused: a prepared device is not reported because something about it is in doubt
+  3  refused: something about a prepared device is in doubt, or its memory is in use already
   4  nothing prepared, or nothing published, was found
-  5  a device that was asked for is damaged: repair is needed
+  5  a device that was asked for (with --all: any) is damaged: repair is needed
   6  not supported here: not Xen, not Dom0, a PVH Dom0, no such hypercall";
 
 /// Reports persistent memory prepared for Xen to the hypervisor and to XenStore.

@@ -4,7 +4,7 @@
 //! others of its device and against those of the other reports.
 
 use uuid::Uuid;
-use xen_pmem_discover::document::{Device, Partition, State};
+use xen_pmem_discover::document::{Device, Mode, Partition, State};
 use xen_pmem_format::units::{Address, PhysRange, SUPERPAGE};
 
 /// The longest name of a device that is published, in bytes: as long as a file's name can be.
@@ -15,6 +15,7 @@ pub const MAX_DEVICE: usize = 255;
 pub struct Report {
     uuid: Uuid,
     device: String,
+    mode: Mode,
     range: PhysRange,
     reserved: PhysRange,
     data: Vec<Partition>,
@@ -68,6 +69,17 @@ pub enum Refusal {
         uuid: Uuid,
         /// The other device.
         other: String,
+    },
+    /// Something else is published of the same reservation or of the same memory, and this device was not looked at to tell which is
+    /// right.
+    #[error(
+        "XenStore has a report of the reservation {published} on {range}, which this one contradicts, and the device itself was not looked at: withdraw that one first, or report without --from"
+    )]
+    Contradicts {
+        /// The reservation published.
+        published: String,
+        /// Its range.
+        range: PhysRange,
     },
     /// Another device claims some of the same physical addresses.
     #[error("its range overlaps that of {other}: neither is reported")]
@@ -137,6 +149,7 @@ impl Report {
         Ok(Self {
             uuid,
             device: device.device.clone(),
+            mode: device.mode,
             range,
             reserved,
             data: device.partitions.clone(),
@@ -151,6 +164,11 @@ impl Report {
     /// The device's node; it may have another name after the next boot.
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// How libnvdimm presents the namespace.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The whole namespace.
@@ -187,6 +205,26 @@ pub fn of_all(devices: &[Device]) -> Vec<(&Device, Result<Report, Refusal>)> {
         .collect()
 }
 
+/// Whether a report that does not come from looking at the device contradicts what is published, given as directory names and ranges.
+///
+/// # Errors
+///
+/// [`Refusal::Contradicts`] if it does.
+pub fn agrees_with(report: &Report, published: impl IntoIterator<Item = (String, PhysRange)>) -> Result<(), Refusal> {
+    for (name, range) in published {
+        let same = name == report.uuid.to_string();
+        let contradicts = if same {
+            range != report.range
+        } else {
+            range.overlaps(report.range)
+        };
+        if contradicts {
+            return Err(Refusal::Contradicts { published: name, range });
+        }
+    }
+    Ok(())
+}
+
 fn conflict(report: &Report, other: &Report) -> Option<Refusal> {
     let name = other.device.clone();
     if report.uuid == other.uuid {
@@ -205,7 +243,7 @@ fn conflict(report: &Report, other: &Report) -> Option<Refusal> {
 pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
-    use xen_pmem_discover::document::{Mode, Span};
+    use xen_pmem_discover::document::Span;
     use xen_pmem_format::units::{Bytes, PhysAddr};
 
     const MIB: u64 = 1 << 20;
@@ -330,6 +368,24 @@ pub(crate) mod tests {
         };
         for (_, report) in of_all(&[device(), other]) {
             assert!(matches!(report, Err(Refusal::Overlap { .. })), "{report:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_does_not_contradict_what_is_published() {
+        let report = Report::of(&device()).unwrap();
+        let mine = report.uuid().to_string();
+        let other = Uuid::from_u128(2).to_string();
+        let (here, elsewhere) = (span(BASE, 512 * MIB).0, span(2 * BASE, 512 * MIB).0);
+        for (name, range, agrees) in [
+            (&mine, here, true),
+            (&mine, elsewhere, false),
+            (&other, elsewhere, true),
+            (&other, here, false),
+            (&other, span(BASE + 511 * MIB, 2 * MIB).0, false),
+        ] {
+            let result = agrees_with(&report, [(name.clone(), range)]);
+            assert_eq!(result.is_ok(), agrees, "{name} {range}");
         }
     }
 

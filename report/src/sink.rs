@@ -2,6 +2,7 @@
 
 use crate::report::Report;
 use uuid::Uuid;
+use xen_pmem_format::units::Bytes;
 
 /// What became of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub enum Outcome {
     Published,
     /// It was known there already, and nothing was changed.
     Unchanged,
+    /// It would be taken: nothing was changed, as was asked for.
+    Possible,
     /// The sink is there but has no notion of persistent memory: a normal state, not a failure.
     Unsupported,
 }
@@ -20,9 +23,43 @@ impl Outcome {
         match self {
             Self::Published => "published",
             Self::Unchanged => "unchanged",
+            Self::Possible => "possible",
             Self::Unsupported => "unsupported",
         }
     }
+}
+
+/// What the hypervisor says of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its structures for the range live in the reserved area.
+    Registered {
+        /// How much of the reserved area they take.
+        used: Bytes,
+    },
+    /// It has no notion of persistent memory.
+    Unsupported,
+}
+
+/// A report's arrival at a sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// What became of it there.
+    pub outcome: Outcome,
+    /// What the hypervisor says, if the sink is the hypervisor.
+    pub verdict: Option<Verdict>,
+}
+
+/// Why a sink did not take a report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The memory is in use.
+    #[error("{0}")]
+    InUse(String),
+    /// Anything else.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
 }
 
 /// A place that reports are published in.
@@ -30,12 +67,12 @@ pub trait Sink {
     /// The sink's name in documents and messages.
     fn name(&self) -> &'static str;
 
-    /// Makes a report known. Doing it twice changes nothing.
+    /// Makes a report known, together with what the hypervisor says of it if it has been asked. Doing it twice changes nothing.
     ///
     /// # Errors
     ///
     /// What the sink says, with what it was about.
-    fn publish(&mut self, report: &Report) -> anyhow::Result<Outcome>;
+    fn publish(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Receipt, Error>;
 
     /// Takes back what was made known of a reservation. `Ok(false)` if nothing was, or if the sink cannot take anything back.
     ///

@@ -4,12 +4,12 @@
 //! and removed first, so whoever reads `ready` reads a whole report.
 
 use crate::report::Report;
-use crate::sink::{Outcome, Sink};
+use crate::sink::{Error, Outcome, Receipt, Sink, Verdict};
 use anyhow::{Context as _, anyhow};
 use std::collections::BTreeMap;
 use std::io;
 use uuid::Uuid;
-use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+use xen_pmem_format::units::{Bytes, PAGE, PhysAddr, PhysRange};
 use xenstore_rs::Xs;
 
 /// The directory of all reports.
@@ -19,13 +19,19 @@ pub const SCHEMA: &str = "1";
 /// The node that makes a report valid, and its value.
 const STATE: (&str, &str) = ("state", "ready");
 
+/// What the hypervisor says of the report, and how many frames of the reserved area it uses. Absent if nobody has asked it.
+const HYPERVISOR: &str = "hypervisor";
+const FRAMES_USED: &str = "frames-used";
+const REGISTERED: &str = "registered";
+const UNSUPPORTED: &str = "unsupported";
+
 /// The directory of one reservation.
 pub fn directory(uuid: Uuid) -> String {
     format!("{ROOT}/{uuid}")
 }
 
 /// The nodes of a report but `state`, as paths relative to its directory: decimal integers of bytes but for `device`.
-fn nodes(report: &Report) -> BTreeMap<String, String> {
+pub(crate) fn nodes(report: &Report) -> BTreeMap<String, String> {
     let mut nodes = BTreeMap::from([
         ("schema".to_owned(), SCHEMA.to_owned()),
         ("device".to_owned(), report.device().to_owned()),
@@ -40,6 +46,31 @@ fn nodes(report: &Report) -> BTreeMap<String, String> {
         nodes.insert(format!("{base}/size"), partition.range.0.size().0.to_string());
     }
     nodes
+}
+
+/// The nodes that say what the hypervisor says.
+fn verdict_nodes(verdict: Verdict) -> Vec<(String, String)> {
+    let node = |name: &str, value: String| (name.to_owned(), value);
+    match verdict {
+        Verdict::Unsupported => vec![node(HYPERVISOR, UNSUPPORTED.to_owned())],
+        Verdict::Registered { used } => vec![
+            node(HYPERVISOR, REGISTERED.to_owned()),
+            node(FRAMES_USED, used.0.div_euclid(PAGE.0).to_string()),
+        ],
+    }
+}
+
+/// What the hypervisor said of these ranges, if that is known: it stays true until the next boot, which XenStore does not outlive.
+fn known_verdict(there: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let same = ["range-base", "range-size", "reserved-base", "reserved-size"]
+        .iter()
+        .all(|name| there.get(*name) == wanted.get(*name));
+    let kept = |name: &str| there.get(name).map(|value| (name.to_owned(), value.clone()));
+    if same {
+        [HYPERVISOR, FRAMES_USED].into_iter().filter_map(kept).collect()
+    } else {
+        Vec::new()
+    }
 }
 
 /// XenStore behind a client: xenstored's in earnest, a recorder in tests.
@@ -63,7 +94,9 @@ impl Published {
             return Some("the report is not whole".to_owned());
         }
         let mut there = self.nodes.clone();
-        there.remove(STATE.0);
+        for name in [STATE.0, HYPERVISOR, FRAMES_USED] {
+            there.remove(name);
+        }
         let wanted = nodes(report);
         let differs = |path: &&String| there.get(*path) != wanted.get(*path);
         let mut paths: Vec<&String> = there.keys().chain(wanted.keys()).filter(differs).collect();
@@ -73,10 +106,31 @@ impl Published {
         (!paths.is_empty()).then(|| format!("XenStore has another {list}: run `apply`"))
     }
 
+    /// What it says that the hypervisor says; `None` if it does not, or nothing that makes sense.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self.nodes.get(HYPERVISOR)?.as_str() {
+            UNSUPPORTED => Some(Verdict::Unsupported),
+            REGISTERED => {
+                let used = PAGE.checked_mul(self.nodes.get(FRAMES_USED)?.parse().ok()?)?;
+                Some(Verdict::Registered { used })
+            }
+            _ => None,
+        }
+    }
+
     /// The range that it names, if that makes sense.
-    fn range(&self) -> Option<PhysRange> {
-        let number = |name: &str| self.nodes.get(name)?.parse().ok();
-        PhysRange::new(PhysAddr(number("range-base")?), Bytes(number("range-size")?))
+    pub fn range(&self) -> Option<PhysRange> {
+        self.span("range")
+    }
+
+    /// The reserved area that it names, if that makes sense.
+    pub fn reserved(&self) -> Option<PhysRange> {
+        self.span("reserved")
+    }
+
+    fn span(&self, name: &str) -> Option<PhysRange> {
+        let number = |part: &str| self.nodes.get(&format!("{name}-{part}"))?.parse().ok();
+        PhysRange::new(PhysAddr(number("base")?), Bytes(number("size")?))
     }
 
     /// Whether the report is whole.
@@ -140,12 +194,15 @@ impl<X: Xs> XenStore<X> {
         Ok(true)
     }
 
-    /// Removes the reports of other reservations on the same memory: the device has been prepared anew since.
-    fn remove_superseded(&mut self, report: &Report) -> anyhow::Result<()> {
+    /// Removes what stands in a report's way: reports of other reservations on the same memory, for the device has been prepared
+    /// anew since; and what an interrupted run left, for nobody else writes at the same time (see [`crate::turn`]).
+    fn clear_way(&mut self, report: &Report) -> anyhow::Result<()> {
         for published in self.published()? {
-            let other = published.name != report.uuid().to_string();
-            if other && published.range().is_some_and(|range| range.overlaps(report.range())) {
-                tracing::info!("{}: superseded by {}", published.name, report.uuid());
+            let other = published.name != report.uuid().to_string() && published.name.parse::<Uuid>().is_ok();
+            let superseded = published.range().is_some_and(|range| range.overlaps(report.range()));
+            if other && (superseded || !published.is_ready()) {
+                let why = if superseded { "superseded" } else { "never completed" };
+                tracing::info!("{}: {why}, removed", published.name);
                 self.remove(&published.name)?;
             }
         }
@@ -205,15 +262,27 @@ impl<X: Xs> Sink for XenStore<X> {
         "xenstore"
     }
 
-    fn publish(&mut self, report: &Report) -> anyhow::Result<Outcome> {
+    fn publish(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Receipt, Error> {
+        self.clear_way(report)?;
+        let outcome = self.write_report(report, verdict)?;
+        Ok(Receipt { outcome, verdict: None })
+    }
+
+    fn withdraw(&mut self, uuid: Uuid) -> anyhow::Result<bool> {
+        self.remove(&uuid.to_string())
+    }
+}
+
+impl<X: Xs> XenStore<X> {
+    fn write_report(&mut self, report: &Report, verdict: Option<Verdict>) -> anyhow::Result<Outcome> {
         let directory = directory(report.uuid());
         let mut there = self.leaves(&directory)?;
         let ready = there.remove(STATE.0).is_some_and(|state| state == STATE.1);
-        let wanted = nodes(report);
+        let mut wanted = nodes(report);
+        wanted.extend(verdict.map_or_else(|| known_verdict(&there, &wanted), verdict_nodes));
         if ready && there == wanted {
             return Ok(Outcome::Unchanged);
         }
-        self.remove_superseded(report)?;
         self.rm(&format!("{directory}/{}", STATE.0))?;
         for stale in there.keys().filter(|path| !wanted.contains_key(*path)) {
             self.rm(&format!("{directory}/{stale}"))?;
@@ -228,10 +297,6 @@ impl<X: Xs> Sink for XenStore<X> {
         }
         self.write(&format!("{directory}/{}", STATE.0), STATE.1)?;
         Ok(Outcome::Published)
-    }
-
-    fn withdraw(&mut self, uuid: Uuid) -> anyhow::Result<bool> {
-        self.remove(&uuid.to_string())
     }
 }
 

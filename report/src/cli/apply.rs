@@ -1,18 +1,19 @@
 //! `apply`: reports prepared devices.
 
-use super::{SCHEMA, failed, read_scan, require_dom0, scan_host};
-use clap::ValueEnum;
+mod sinks;
+
+use super::{SCHEMA, When, failed, read_scan, require_dom0, scan_host, take_turn};
 use serde::Serialize;
+use sinks::{Sinks, Sunk};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use uuid::Uuid;
 use xen_pmem_discover::document::{Scan, State};
+use xen_pmem_discover::sysfs::SysfsRoot;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
-use xen_pmem_report::hypercall::Hypercall;
+use xen_pmem_report::nd_bus::NdBus;
 use xen_pmem_report::report::{self, Refusal, Report};
-use xen_pmem_report::sink::{Outcome, Sink};
-use xen_pmem_report::xenstore::XenStore;
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
@@ -26,23 +27,33 @@ pub(crate) struct Arguments {
     /// The devices of a scan document (`xen-pmem-discover scan --json`) instead; `-` is standard input
     #[arg(long, value_name = "FILE", group = "what", conflicts_with_all = ["devices", "all"])]
     from: Option<PathBuf>,
-    /// Where to report to
-    #[arg(long, value_enum, default_value_t = Sinks::All)]
-    sink: Sinks,
+    /// Where to report to [default: all; with --early, hypercall]
+    #[arg(long, value_enum)]
+    sink: Option<sinks::Choice>,
     /// Say what would be reported, and report nothing
     #[arg(long)]
     dry_run: bool,
+    /// Before nd_pmem binds: read namespaces without a driver through /dev/mem
+    #[arg(long, conflicts_with = "from")]
+    early: bool,
+    /// Bind the drivers of NVDIMMs and regions before the report and those of namespaces after it, where the kernel does not
+    /// (/sys/bus/nd/drivers_autoprobe is 0)
+    #[arg(long, requires = "early", conflicts_with = "dry_run")]
+    bind: bool,
+    /// Take the driver from a raw device that is not in use for as long as the report takes, if the hypervisor does not take the
+    /// report otherwise
+    #[arg(long, conflicts_with_all = ["from", "early", "dry_run"])]
+    rebind: bool,
 }
 
-/// Where to report to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Sinks {
-    /// XenStore only
-    Xenstore,
-    /// The hypervisor only
-    Hypercall,
-    /// The hypervisor, then XenStore
-    All,
+impl Arguments {
+    fn choice(&self) -> sinks::Choice {
+        self.sink.unwrap_or(if self.early {
+            sinks::Choice::Hypercall
+        } else {
+            sinks::Choice::All
+        })
+    }
 }
 
 /// What became of all devices.
@@ -64,30 +75,53 @@ struct Device {
     status: ExitStatus,
 }
 
-/// What one sink made of it.
-#[derive(Serialize)]
-struct Sunk {
-    sink: &'static str,
-    outcome: &'static str,
-    message: Option<String>,
-}
-
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let offline = arguments.dry_run && arguments.from.is_some();
     if !offline {
         require_dom0()?;
     }
-    let (scan, unreadable) = match &arguments.from {
-        Some(path) => (read_scan(path)?, false),
-        None => scan_host(&arguments.devices)?,
-    };
-    let mut sinks = if arguments.dry_run {
-        Vec::new()
+    let _turn = if arguments.dry_run { None } else { Some(take_turn()?) };
+    let bus = NdBus::new(SysfsRoot::default());
+    if !arguments.bind {
+        return report(arguments, flags, &bus, offline);
+    }
+    bus.bind_regions().map_err(failed)?;
+    let result = report(arguments, flags, &bus, offline);
+    // A device that is not reported is an ordinary disk: it gets its driver, too.
+    bus.bind_namespaces().map_err(failed)?;
+    result
+}
+
+fn report(arguments: &Arguments, flags: Flags, bus: &NdBus, offline: bool) -> Result<ExitStatus, Failure> {
+    let seen = look(arguments)?;
+    let mut sinks = if offline {
+        Sinks::none()
     } else {
-        open(arguments.sink)?
+        Sinks::open(arguments.choice(), arguments.dry_run)?
     };
-    let devices = apply(&scan, &mut sinks);
-    let status = overall(&devices, unreadable, arguments);
+    let mut devices = Vec::new();
+    for (device, report) in report::of_all(&seen.scan.devices) {
+        if seen.asked.as_ref().is_some_and(|asked| !asked.contains(&device.device)) {
+            continue;
+        }
+        let report = match report {
+            Ok(report) if arguments.from.is_some() => sinks.ensure_agreement(&report)?.map(|()| report),
+            report => report,
+        };
+        let rebind = arguments.rebind.then_some(bus);
+        let (sunk, refused, status) = match &report {
+            Ok(report) => tell(&mut sinks, report, arguments.dry_run, rebind),
+            Err(refusal) => (Vec::new(), Some(refusal.to_string()), status_of(refusal)),
+        };
+        devices.push(Device {
+            device: device.device.clone(),
+            uuid: device.uuid,
+            sinks: sunk,
+            refused,
+            status,
+        });
+    }
+    let status = overall(&devices, seen.unreadable, arguments);
     let document = Document {
         schema: SCHEMA,
         dry_run: arguments.dry_run,
@@ -100,81 +134,53 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     }
 }
 
-/// Opens the sinks, in the order in which they are told: XenStore has what the hypervisor has not refused.
-fn open(sinks: Sinks) -> Result<Vec<Box<dyn Sink>>, Failure> {
-    let mut open: Vec<Box<dyn Sink>> = Vec::new();
-    if sinks != Sinks::Xenstore {
-        open.push(Box::new(Hypercall::open().map_err(failed)?));
-    }
-    if sinks != Sinks::Hypercall {
-        open.push(Box::new(XenStore::connect().map_err(failed)?));
-    }
-    Ok(open)
+fn tell(
+    sinks: &mut Sinks,
+    report: &Report,
+    dry_run: bool,
+    rebind: Option<&NdBus>,
+) -> (Vec<Sunk>, Option<String>, ExitStatus) {
+    let (sunk, status) = if dry_run {
+        sinks.ask(report)
+    } else {
+        sinks.publish(report, rebind)
+    };
+    (sunk, None, status)
 }
 
-fn apply(scan: &Scan, sinks: &mut [Box<dyn Sink>]) -> Vec<Device> {
-    let reports = report::of_all(&scan.devices);
-    let mut devices = Vec::new();
-    for (device, report) in reports {
-        let (sunk, refused, status) = match &report {
-            Ok(report) => {
-                let (sunk, status) = publish(report, sinks);
-                (sunk, None, status)
-            }
-            Err(refusal) => (Vec::new(), Some(refusal.to_string()), status_of(refusal)),
-        };
-        devices.push(Device {
-            device: device.device.clone(),
-            uuid: device.uuid,
-            sinks: sunk,
-            refused,
-            status,
+/// The host's devices, or a document's.
+struct Seen {
+    scan: Scan,
+    /// The names of those that were asked for; `None`: all.
+    asked: Option<Vec<String>>,
+    unreadable: bool,
+}
+
+/// Looks at all devices even if some are asked for: two with the same UUID are to be noticed.
+fn look(arguments: &Arguments) -> Result<Seen, Failure> {
+    let when = if arguments.early { When::Early } else { When::Late };
+    if let Some(path) = &arguments.from {
+        return Ok(Seen {
+            scan: read_scan(path)?,
+            asked: None,
+            unreadable: false,
         });
     }
-    devices
-}
-
-/// Tells the sinks one after the other; one that fails ends it.
-fn publish(report: &Report, sinks: &mut [Box<dyn Sink>]) -> (Vec<Sunk>, ExitStatus) {
-    let mut sunk = Vec::new();
-    let mut known = sinks.is_empty();
-    for sink in sinks {
-        let name = sink.name();
-        match sink.publish(report) {
-            Ok(Outcome::Unsupported) => {
-                let message = Some("hypervisor has no pmem support".to_owned());
-                sunk.push(Sunk {
-                    sink: name,
-                    outcome: Outcome::Unsupported.as_str(),
-                    message,
-                });
-            }
-            Ok(outcome) => {
-                known = true;
-                sunk.push(Sunk {
-                    sink: name,
-                    outcome: outcome.as_str(),
-                    message: None,
-                });
-            }
-            Err(error) => {
-                sunk.push(Sunk {
-                    sink: name,
-                    outcome: "failed",
-                    message: Some(format!("{error:#}")),
-                });
-                return (sunk, ExitStatus::Failed);
-            }
-        }
+    if arguments.all {
+        let (scan, unreadable) = scan_host(&[], when)?;
+        return Ok(Seen {
+            scan,
+            asked: None,
+            unreadable,
+        });
     }
-    (
-        sunk,
-        if known {
-            ExitStatus::Done
-        } else {
-            ExitStatus::Unsupported
-        },
-    )
+    let (asked, unreadable) = scan_host(&arguments.devices, when)?;
+    let (scan, _) = scan_host(&[], when)?;
+    Ok(Seen {
+        scan,
+        asked: Some(asked.devices.into_iter().map(|device| device.device).collect()),
+        unreadable,
+    })
 }
 
 fn status_of(refusal: &Refusal) -> ExitStatus {
@@ -231,12 +237,8 @@ fn text(document: &Document) -> String {
         } else if document.dry_run {
             let _ = writeln!(text, "{}: would be reported", device.device);
         }
-        for Sunk { sink, outcome, message } in &device.sinks {
-            let message = message
-                .as_ref()
-                .map(|message| format!(": {message}"))
-                .unwrap_or_default();
-            let _ = writeln!(text, "{}: {sink}: {outcome}{message}", device.device);
+        for sunk in &device.sinks {
+            let _ = writeln!(text, "{}: {sunk}", device.device);
         }
     }
     text

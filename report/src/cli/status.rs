@@ -1,19 +1,21 @@
-//! `status`: what is published, beside what a scan finds.
+//! `status`: what the devices, XenStore and the hypervisor say, side by side.
 
-use super::{SCHEMA, failed, require_dom0, scan_host};
+use super::{SCHEMA, When, failed, require_dom0, scan_host};
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use uuid::Uuid;
+use xen_pmem_discover::document::Span;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_format::units::Bytes;
+use xen_pmem_report::hypercall::{Hypercall, Privcmd};
 use xen_pmem_report::report;
-use xen_pmem_report::xenstore::{Published, XenStore};
+use xen_pmem_report::status::{self, Hypervisor, InHypervisor};
+use xen_pmem_report::xenstore::XenStore;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
-/// All reservations that are published or could be.
+/// All reservations that anybody knows of.
 #[derive(Serialize)]
 struct Document {
     schema: u32,
@@ -22,13 +24,35 @@ struct Document {
 
 #[derive(Serialize)]
 struct Reservation {
-    uuid: String,
-    /// The device that a scan finds it on.
+    uuid: Option<String>,
     device: Option<String>,
-    /// Whether XenStore has a whole report.
+    range: Option<Span>,
+    reserved: Option<Span>,
+    /// How much of the reserved area the hypervisor uses.
+    used: Option<u64>,
+    partitions: Option<usize>,
     xenstore: &'static str,
-    /// Where XenStore and the scan disagree.
+    hypervisor: &'static str,
     disagreement: Option<String>,
+}
+
+impl From<status::Reservation> for Reservation {
+    fn from(it: status::Reservation) -> Self {
+        Self {
+            uuid: it.uuid,
+            device: it.device,
+            range: it.range.map(Span),
+            reserved: it.reserved.map(Span),
+            used: match it.hypervisor {
+                InHypervisor::Registered { used } => Some(used.0),
+                _ => None,
+            },
+            partitions: it.partitions,
+            xenstore: it.xenstore.as_str(),
+            hypervisor: it.hypervisor.as_str(),
+            disagreement: (!it.disagreements.is_empty()).then(|| it.disagreements.join("; ")),
+        }
+    }
 }
 
 pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
@@ -36,39 +60,15 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let published = XenStore::connect()
         .and_then(|store| store.published())
         .map_err(failed)?;
-    let (scan, unreadable) = scan_host(&[])?;
-    let reports = report::of_all(&scan.devices);
-    let mut reservations: BTreeMap<String, Reservation> = BTreeMap::new();
-    for report in reports.into_iter().filter_map(|(_, report)| report.ok()) {
-        let uuid = report.uuid();
-        let there = published.iter().find(|published| published.name == uuid.to_string());
-        reservations.insert(
-            uuid.to_string(),
-            Reservation {
-                uuid: uuid.to_string(),
-                device: Some(report.device().to_owned()),
-                xenstore: word(there),
-                disagreement: match there {
-                    None => Some("it is not published: run `apply`".to_owned()),
-                    Some(there) => there.difference(&report),
-                },
-            },
-        );
-    }
-    for there in &published {
-        reservations.entry(there.name.clone()).or_insert_with(|| Reservation {
-            uuid: there.name.clone(),
-            device: None,
-            xenstore: word(Some(there)),
-            disagreement: Some(match there.name.parse::<Uuid>() {
-                Ok(_) => "no prepared device has this reservation: withdraw it".to_owned(),
-                Err(_) => "its name is no UUID: it is not ours".to_owned(),
-            }),
-        });
-    }
+    let (scan, unreadable) = scan_host(&[], When::Late)?;
+    let reports: Vec<_> = report::of_all(&scan.devices)
+        .into_iter()
+        .filter_map(|(_, report)| report.ok())
+        .collect();
+    let reservations = status::compare(&reports, &published, &hypervisor()?);
     let document = Document {
         schema: SCHEMA,
-        reservations: reservations.into_values().collect(),
+        reservations: reservations.into_iter().map(Reservation::from).collect(),
     };
     flags.print(&document, || text(&document))?;
     Ok(if unreadable {
@@ -80,32 +80,83 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     })
 }
 
-fn word(published: Option<&Published>) -> &'static str {
-    match published {
-        None => "absent",
-        Some(published) if published.is_ready() => "ready",
-        Some(_) => "incomplete",
-    }
+/// Asks the hypervisor. That there is no way to it is shown, and keeps nobody from seeing the rest.
+fn hypervisor() -> Result<Hypervisor, Failure> {
+    let mut hypercall: Hypercall<Privcmd> = match Hypercall::open() {
+        Ok(hypercall) => hypercall,
+        Err(error) => {
+            tracing::warn!("{error:#}");
+            return Ok(Hypervisor::Unknown);
+        }
+    };
+    Ok(match hypercall.registered().map_err(failed)? {
+        None => Hypervisor::Unsupported,
+        Some(ranges) => Hypervisor::Knows(ranges),
+    })
 }
 
+/// A table, and below it what is wrong.
 fn text(document: &Document) -> String {
-    let mut text = String::new();
+    if document.reservations.is_empty() {
+        return "nothing is published and nothing is prepared\n".to_owned();
+    }
+    let mut rows = vec![
+        [
+            "DEVICE",
+            "RANGE",
+            "RESERVED",
+            "USED",
+            "PARTITIONS",
+            "XENSTORE",
+            "HYPERVISOR",
+            "RESERVATION",
+        ]
+        .map(str::to_owned),
+    ];
+    rows.extend(document.reservations.iter().map(row));
+    let mut text = aligned(&rows);
     // Writing to a string does not fail.
-    for Reservation {
-        uuid,
-        device,
-        xenstore,
-        disagreement,
-    } in &document.reservations
-    {
-        let device = device.as_deref().unwrap_or("no device");
-        let _ = writeln!(text, "{uuid}  {device}  XenStore: {xenstore}");
-        if let Some(disagreement) = disagreement {
-            let _ = writeln!(text, "  {disagreement}");
+    for reservation in &document.reservations {
+        if let Some(disagreement) = &reservation.disagreement {
+            let name = reservation.device.as_ref().or(reservation.uuid.as_ref());
+            let name = name.map_or("a range without a device", String::as_str);
+            let _ = writeln!(text, "{name}: {disagreement}");
         }
     }
-    if document.reservations.is_empty() {
-        text.push_str("nothing is published and nothing is prepared\n");
-    }
     text
+}
+
+fn row(it: &Reservation) -> [String; 8] {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let size = |span: Option<Span>| or_dash(span.map(|Span(range): Span| range.size().to_string()));
+    let range = |Span(range): Span| format!("{}+{}", range.base(), range.size());
+    [
+        or_dash(it.device.clone()),
+        or_dash(it.range.map(range)),
+        size(it.reserved),
+        or_dash(it.used.map(|used| Bytes(used).to_string())),
+        or_dash(it.partitions.map(|count| count.to_string())),
+        it.xenstore.to_owned(),
+        it.hypervisor.to_owned(),
+        or_dash(it.uuid.clone()),
+    ]
+}
+
+/// Columns as wide as their widest cell, two spaces apart.
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
 }

@@ -1,6 +1,6 @@
 //! `withdraw`: takes reports back from XenStore.
 
-use super::{SCHEMA, failed, require_dom0};
+use super::{SCHEMA, failed, require_dom0, take_turn};
 use serde::Serialize;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
@@ -20,10 +20,19 @@ pub(crate) struct Arguments {
 struct Document {
     schema: u32,
     withdrawn: Vec<String>,
+    failed: Vec<Failed>,
+}
+
+/// A report that could not be taken back.
+#[derive(Serialize)]
+struct Failed {
+    uuid: String,
+    message: String,
 }
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     require_dom0()?;
+    let _turn = take_turn()?;
     let mut store = XenStore::connect().map_err(failed)?;
     let published = store.published().map_err(failed)?;
     let chosen: Vec<&Published> = published
@@ -37,24 +46,43 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         };
         return Err(Failure::new(ExitStatus::NothingPrepared, message));
     }
-    let mut withdrawn = Vec::new();
+    let mut document = Document {
+        schema: SCHEMA,
+        withdrawn: Vec::new(),
+        failed: Vec::new(),
+    };
     for published in chosen {
-        if store.remove(&published.name).map_err(failed)? {
-            withdrawn.push(published.name.clone());
+        match store.remove(&published.name) {
+            Ok(true) => document.withdrawn.push(published.name.clone()),
+            // Somebody else has removed it meanwhile.
+            Ok(false) => {}
+            Err(error) => document.failed.push(Failed {
+                uuid: published.name.clone(),
+                message: format!("{error:#}"),
+            }),
         }
     }
-    let document = Document {
-        schema: SCHEMA,
-        withdrawn,
-    };
-    flags.print(&document, || {
-        document
-            .withdrawn
-            .iter()
-            .map(|uuid| format!("{uuid}: withdrawn\n"))
-            .collect()
-    })?;
-    Ok(ExitStatus::Done)
+    flags.print(&document, || text(&document))?;
+    match document.failed.first() {
+        Some(first) => Err(Failure::new(
+            ExitStatus::Failed,
+            format!(
+                "{} of {} could not be withdrawn: {}",
+                document.failed.len(),
+                published.len(),
+                first.message
+            ),
+        )),
+        None => Ok(ExitStatus::Done),
+    }
+}
+
+fn text(document: &Document) -> String {
+    document
+        .withdrawn
+        .iter()
+        .map(|uuid| format!("{uuid}: withdrawn\n"))
+        .collect()
 }
 
 fn is_meant(arguments: &Arguments, published: &Published) -> bool {

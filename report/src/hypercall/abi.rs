@@ -1,4 +1,4 @@
-//! The layout of the platform operation, as `docs/hypercall.md` specifies it.
+//! The layout of the platform operations, as `docs/hypercall.md` specifies it.
 
 use core::mem::{offset_of, size_of};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -9,8 +9,13 @@ pub const HYPERVISOR_PLATFORM_OP: u64 = 7;
 pub const INTERFACE_VERSION: u32 = 0x0300_0001;
 /// The operation that registers a range of persistent memory. Above mainline's numbers, which end at 66.
 pub const PMEM_ADD: u32 = 80;
-/// The version of the operation's own structure.
+/// The operation that returns a registered range.
+pub const PMEM_GET: u32 = 81;
+/// The version of the operations' own structure.
 pub const VERSION: u32 = 1;
+
+/// The flag of [`PMEM_ADD`] that checks, says what is needed, and changes nothing.
+const DRY_RUN: u32 = 1;
 
 /// `struct xen_platform_op`: a command and a union of 128 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -18,14 +23,13 @@ pub const VERSION: u32 = 1;
 pub struct Request {
     command: u32,
     interface_version: u32,
-    add: Add,
-    rest: [u8; 128 - size_of::<Add>()],
+    region: Region,
 }
 
-/// `struct xenpf_pmem_add`.
+/// `struct xenpf_pmem_region`. Frames are machine frame numbers; an end is one past the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Add {
+pub struct Region {
     version: u32,
     flags: u32,
     range_start: u64,
@@ -34,35 +38,51 @@ pub struct Add {
     reserved_end: u64,
     frames_needed: u64,
     frames_used: u64,
+    index: u32,
+    regions: u32,
+    pad: [u64; 8],
 }
 
 const _: () = {
     assert!(size_of::<Request>() == 136);
-    assert!(offset_of!(Request, add) == 8);
-    assert!(offset_of!(Add, range_start) == 8);
-    assert!(offset_of!(Add, frames_needed) == 40);
-    assert!(size_of::<Add>() == 56);
+    assert!(offset_of!(Request, region) == 8);
+    assert!(offset_of!(Region, range_start) == 8);
+    assert!(offset_of!(Region, frames_needed) == 40);
+    assert!(offset_of!(Region, index) == 56);
+    assert!(size_of::<Region>() == 128);
 };
 
 impl Request {
     /// The request to register a range.
-    pub fn add(add: Add) -> Self {
+    pub fn add(region: Region) -> Self {
         Self {
             command: PMEM_ADD,
             interface_version: INTERFACE_VERSION,
-            add,
-            rest: [0; _],
+            region,
+        }
+    }
+
+    /// The request for the range that was registered as number `index`.
+    pub fn get(index: u32) -> Self {
+        let region = Region {
+            version: VERSION,
+            index,
+            ..Region::new_zeroed()
+        };
+        Self {
+            command: PMEM_GET,
+            ..Self::add(region)
         }
     }
 
     /// What Xen wrote back.
-    pub fn answer(&self) -> &Add {
-        &self.add
+    pub fn answer(&self) -> &Region {
+        &self.region
     }
 }
 
-impl Add {
-    /// The ranges as machine frame numbers: first, and one past the last.
+impl Region {
+    /// A range and its reserved area, each as its first frame and one past its last.
     pub fn new(range: (u64, u64), reserved: (u64, u64)) -> Self {
         Self {
             version: VERSION,
@@ -72,6 +92,21 @@ impl Add {
             reserved_end: reserved.1,
             ..Self::new_zeroed()
         }
+    }
+
+    /// The same, to be checked only.
+    pub fn dry_run(self) -> Self {
+        Self { flags: DRY_RUN, ..self }
+    }
+
+    /// The range: first frame, and one past the last.
+    pub fn range(&self) -> (u64, u64) {
+        (self.range_start, self.range_end)
+    }
+
+    /// The reserved area: first frame, and one past the last.
+    pub fn reserved(&self) -> (u64, u64) {
+        (self.reserved_start, self.reserved_end)
     }
 
     /// How many frames of the reserved area Xen needs.

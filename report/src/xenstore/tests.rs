@@ -66,12 +66,16 @@ fn report() -> Report {
     Report::of(&device()).unwrap()
 }
 
+fn publish(memory: &Memory, report: &Report) -> Outcome {
+    XenStore::new(memory).publish(report, None).unwrap().outcome
+}
+
 const DIRECTORY: &str = "/tool/xen-pmem/00000000-0000-0000-0000-000000001111";
 
 #[test]
 fn exactly_the_documented_nodes_are_written_and_state_is_last() {
     let memory = Memory::default();
-    assert_eq!(XenStore::new(&memory).publish(&report()).unwrap(), Outcome::Published);
+    assert_eq!(publish(&memory, &report()), Outcome::Published);
     let base: u64 = 4 << 30;
     let mib: u64 = 1 << 20;
     let expected = [
@@ -105,16 +109,16 @@ fn exactly_the_documented_nodes_are_written_and_state_is_last() {
 #[test]
 fn a_second_publication_changes_nothing() {
     let memory = Memory::default();
-    XenStore::new(&memory).publish(&report()).unwrap();
+    XenStore::new(&memory).publish(&report(), None).unwrap();
     memory.log.borrow_mut().clear();
-    assert_eq!(XenStore::new(&memory).publish(&report()).unwrap(), Outcome::Unchanged);
+    assert_eq!(publish(&memory, &report()), Outcome::Unchanged);
     assert_eq!(*memory.log.borrow(), Vec::<String>::new());
 }
 
 #[test]
 fn a_changed_report_is_invalid_while_it_changes() {
     let memory = Memory::default();
-    XenStore::new(&memory).publish(&report()).unwrap();
+    XenStore::new(&memory).publish(&report(), None).unwrap();
     memory.log.borrow_mut().clear();
     let mut repartitioned = device();
     repartitioned.partitions = vec![Partition {
@@ -122,10 +126,7 @@ fn a_changed_report_is_invalid_while_it_changes() {
         range: span((4 << 30) + (20 << 20), 4096),
     }];
     let repartitioned = Report::of(&repartitioned).unwrap();
-    assert_eq!(
-        XenStore::new(&memory).publish(&repartitioned).unwrap(),
-        Outcome::Published
-    );
+    assert_eq!(publish(&memory, &repartitioned), Outcome::Published);
     let log = memory.log.borrow();
     assert_eq!(log.first().unwrap(), &format!("rm {DIRECTORY}/state"));
     assert_eq!(log.last().unwrap(), &format!("write {DIRECTORY}/state=ready"));
@@ -139,13 +140,13 @@ fn a_changed_report_is_invalid_while_it_changes() {
 fn an_interrupted_publication_is_never_ready_and_the_next_one_completes_it() {
     let changes = {
         let memory = Memory::default();
-        XenStore::new(&memory).publish(&report()).unwrap();
+        XenStore::new(&memory).publish(&report(), None).unwrap();
         memory.log.borrow().len()
     };
     for cut in 0..changes {
         let memory = Memory::default();
         *memory.changes_left.borrow_mut() = Some(cut);
-        XenStore::new(&memory).publish(&report()).unwrap_err();
+        XenStore::new(&memory).publish(&report(), None).unwrap_err();
         assert!(
             XenStore::new(&memory)
                 .published()
@@ -155,7 +156,7 @@ fn an_interrupted_publication_is_never_ready_and_the_next_one_completes_it() {
             "cut {cut}"
         );
         *memory.changes_left.borrow_mut() = None;
-        assert_eq!(XenStore::new(&memory).publish(&report()).unwrap(), Outcome::Published);
+        assert_eq!(publish(&memory, &report()), Outcome::Published);
         assert!(XenStore::new(&memory).published().unwrap()[0].is_ready());
     }
 }
@@ -164,7 +165,7 @@ fn an_interrupted_publication_is_never_ready_and_the_next_one_completes_it() {
 fn withdrawing_takes_state_first_and_leaves_nothing() {
     let memory = Memory::default();
     let mut store = XenStore::new(&memory);
-    store.publish(&report()).unwrap();
+    store.publish(&report(), None).unwrap();
     memory.log.borrow_mut().clear();
     assert!(store.withdraw(report().uuid()).unwrap());
     assert_eq!(memory.log.borrow()[0], format!("rm {DIRECTORY}/state"));
@@ -179,13 +180,13 @@ fn withdrawing_takes_state_first_and_leaves_nothing() {
 fn a_device_prepared_anew_supersedes_what_it_was_published_as() {
     let memory = Memory::default();
     let mut store = XenStore::new(&memory);
-    store.publish(&report()).unwrap();
+    store.publish(&report(), None).unwrap();
     let anew = Report::of(&xen_pmem_discover::document::Device {
         uuid: Some(Uuid::from_u128(2)),
         ..device()
     })
     .unwrap();
-    store.publish(&anew).unwrap();
+    store.publish(&anew, None).unwrap();
     let left: Vec<_> = store
         .published()
         .unwrap()
@@ -209,8 +210,8 @@ fn other_reports_stay() {
         ..device()
     })
     .unwrap();
-    store.publish(&report()).unwrap();
-    store.publish(&other).unwrap();
+    store.publish(&report(), None).unwrap();
+    store.publish(&other, None).unwrap();
     store.withdraw(report().uuid()).unwrap();
     let left: Vec<_> = store
         .published()
@@ -219,4 +220,56 @@ fn other_reports_stay() {
         .map(|published| published.name)
         .collect();
     assert_eq!(left, [Uuid::from_u128(2).to_string()]);
+}
+
+#[test]
+fn what_the_hypervisor_says_is_published_and_stays_known() {
+    let memory = Memory::default();
+    let mut store = XenStore::new(&memory);
+    let used = Bytes(6 << 20);
+    let verdict = |store: &XenStore<&Memory>| store.published().unwrap()[0].verdict();
+    store.publish(&report(), Some(Verdict::Unsupported)).unwrap();
+    assert_eq!(verdict(&store), Some(Verdict::Unsupported));
+    let registered = Verdict::Registered { used };
+    let receipt = store.publish(&report(), Some(registered)).unwrap();
+    assert_eq!(receipt.outcome, Outcome::Published);
+    assert_eq!(memory.nodes.borrow()[&format!("{DIRECTORY}/hypervisor")], "registered");
+    assert_eq!(memory.nodes.borrow()[&format!("{DIRECTORY}/frames-used")], "1536");
+    assert_eq!(store.published().unwrap()[0].difference(&report()), None);
+    for again in [Some(registered), None] {
+        let receipt = store.publish(&report(), again).unwrap();
+        assert_eq!(receipt.outcome, Outcome::Unchanged, "{again:?}");
+    }
+    let elsewhere = Report::of(&xen_pmem_discover::document::Device {
+        reserved: Some(span((4 << 30) + (4 << 20), 4 << 20)),
+        ..device()
+    })
+    .unwrap();
+    store.publish(&elsewhere, None).unwrap();
+    assert_eq!(verdict(&store), None, "nobody has asked about this area");
+}
+
+#[test]
+fn what_an_interrupted_run_left_is_removed_whatever_it_was_of() {
+    let other = Uuid::from_u128(2);
+    for left in [
+        format!("/tool/xen-pmem/{other}/schema"),
+        format!("/tool/xen-pmem/{other}/device"),
+    ] {
+        let memory = Memory::default();
+        (&memory).write(&left, "1").unwrap();
+        (&memory).write("/tool/xen-pmem/somebody-elses/node", "1").unwrap();
+        publish(&memory, &report());
+        let names: Vec<_> = XenStore::new(&memory)
+            .published()
+            .unwrap()
+            .into_iter()
+            .map(|published| published.name)
+            .collect();
+        assert_eq!(
+            names,
+            [report().uuid().to_string(), "somebody-elses".to_owned()],
+            "{left}"
+        );
+    }
 }

@@ -1,0 +1,174 @@
+//! The sinks that were asked for, told one after the other: XenStore has what the hypervisor has not refused.
+
+use super::super::failed;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+use xen_pmem_format::cli::Failure;
+use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_format::units::Bytes;
+use xen_pmem_report::hypercall::{Hypercall, Privcmd};
+use xen_pmem_report::nd_bus::NdBus;
+use xen_pmem_report::report::{self, Refusal, Report};
+use xen_pmem_report::sink::{Error, Outcome, Receipt, Sink, Verdict};
+use xen_pmem_report::xenstore::XenStore;
+
+/// Where to report to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Choice {
+    /// XenStore only
+    Xenstore,
+    /// The hypervisor only
+    Hypercall,
+    /// The hypervisor, then XenStore
+    All,
+}
+
+/// What one sink made of a report.
+#[derive(Serialize)]
+pub(crate) struct Sunk {
+    sink: &'static str,
+    outcome: &'static str,
+    /// How many bytes of the reserved area the hypervisor uses, or would use.
+    used: Option<u64>,
+    message: Option<String>,
+}
+
+impl fmt::Display for Sunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.sink, self.outcome)?;
+        match (&self.message, self.used) {
+            (Some(message), _) => write!(f, ": {message}"),
+            (None, Some(used)) if self.outcome == Outcome::Possible.as_str() => {
+                write!(f, ": it would use {} of the reserved area", Bytes(used))
+            }
+            (None, Some(used)) => write!(f, ": it uses {} of the reserved area", Bytes(used)),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// The sinks, open.
+pub(crate) struct Sinks {
+    hypercall: Option<Hypercall<Privcmd>>,
+    xenstore: Option<XenStore<xenstore_rs::unix::XsUnix>>,
+}
+
+impl Sinks {
+    /// None.
+    pub(crate) fn none() -> Self {
+        Self {
+            hypercall: None,
+            xenstore: None,
+        }
+    }
+
+    /// Opens those chosen; for a dry run only the hypervisor can be asked.
+    pub(crate) fn open(choice: Choice, dry_run: bool) -> Result<Self, Failure> {
+        Ok(Self {
+            hypercall: match choice {
+                Choice::Xenstore => None,
+                Choice::Hypercall | Choice::All => Some(Hypercall::open().map_err(failed)?),
+            },
+            xenstore: match choice {
+                Choice::Hypercall => None,
+                _ if dry_run => None,
+                Choice::Xenstore | Choice::All => Some(XenStore::connect().map_err(failed)?),
+            },
+        })
+    }
+
+    /// Whether a report on a device that was not looked at goes with what is published.
+    pub(crate) fn ensure_agreement(&self, report: &Report) -> Result<Result<(), Refusal>, Failure> {
+        let Some(store) = &self.xenstore else {
+            return Ok(Ok(()));
+        };
+        let published = store.published().map_err(failed)?;
+        let ranges = published
+            .into_iter()
+            .filter_map(|published| published.range().map(|range| (published.name, range)));
+        Ok(report::agrees_with(report, ranges))
+    }
+
+    /// Asks the hypervisor what it would make of a report.
+    pub(crate) fn ask(&mut self, report: &Report) -> (Vec<Sunk>, ExitStatus) {
+        match &mut self.hypercall {
+            None => (Vec::new(), ExitStatus::Done),
+            Some(hypercall) => {
+                let (sunk, status) = sunk(hypercall.name(), hypercall.ask(report));
+                let status = match status {
+                    // XenStore would have it.
+                    ExitStatus::Unsupported => ExitStatus::Done,
+                    status => status,
+                };
+                (vec![sunk], status)
+            }
+        }
+    }
+
+    /// Tells the sinks; one that fails ends it. With a bus, a raw device's driver is taken from it if the hypervisor finds the memory in
+    /// use.
+    pub(crate) fn publish(&mut self, report: &Report, rebind: Option<&NdBus>) -> (Vec<Sunk>, ExitStatus) {
+        let mut all = Vec::new();
+        let mut verdict = None;
+        let mut overall = ExitStatus::Done;
+        if let Some(hypercall) = &mut self.hypercall {
+            let result = match (hypercall.publish(report, None), rebind) {
+                (Err(Error::InUse(_)), Some(bus)) => publish_unbound(hypercall, report, bus),
+                (result, _) => result,
+            };
+            verdict = result.as_ref().ok().and_then(|receipt| receipt.verdict);
+            let (one, status) = sunk(hypercall.name(), result);
+            all.push(one);
+            overall = status;
+        }
+        let go_on = matches!(overall, ExitStatus::Done | ExitStatus::Unsupported);
+        if let Some(store) = self.xenstore.as_mut().filter(|_| go_on) {
+            let (one, status) = sunk(store.name(), store.publish(report, verdict));
+            all.push(one);
+            overall = status;
+        }
+        (all, overall)
+    }
+}
+
+/// Tells the hypervisor while the device has no driver. It is asked first: what it would refuse anyhow is not worth the interruption.
+fn publish_unbound(hypercall: &mut Hypercall<Privcmd>, report: &Report, bus: &NdBus) -> Result<Receipt, Error> {
+    hypercall.ask(report)?;
+    bus.without_driver(Path::new(report.device()), || hypercall.publish(report, None))
+        .map_err(|error| Error::InUse(format!("{error:#}")))?
+}
+
+fn sunk(sink: &'static str, result: Result<Receipt, Error>) -> (Sunk, ExitStatus) {
+    let failed = |message: String| Sunk {
+        sink,
+        outcome: "failed",
+        used: None,
+        message: Some(message),
+    };
+    match result {
+        Ok(Receipt { outcome, verdict }) => {
+            let used = match verdict {
+                Some(Verdict::Registered { used }) => Some(used.0),
+                Some(Verdict::Unsupported) | None => None,
+            };
+            let (message, status) = match outcome {
+                Outcome::Unsupported => (
+                    Some("hypervisor has no pmem support".to_owned()),
+                    ExitStatus::Unsupported,
+                ),
+                _ => (None, ExitStatus::Done),
+            };
+            let sunk = Sunk {
+                sink,
+                outcome: outcome.as_str(),
+                used,
+                message,
+            };
+            (sunk, status)
+        }
+        Err(error @ Error::InUse(_)) => (failed(error.to_string()), ExitStatus::Refused),
+        Err(error) => (failed(error.to_string()), ExitStatus::Failed),
+    }
+}

@@ -5,8 +5,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
-/// Drivers that libnvdimm needs for block devices.
-const NVDIMM_MODULES: &[&str] = &["libnvdimm", "nd_btt", "nd_pmem", "nfit"];
+/// Drivers that libnvdimm needs for namespaces.
+const NVDIMM_CORE: &[&str] = &["libnvdimm", "nfit"];
+/// Drivers that namespaces need for block devices.
+const NVDIMM_BLOCK: &[&str] = &["nd_btt", "nd_pmem"];
 
 impl Vm {
     /// Runs a command line of words separated by spaces, which must end with exit code 0, and returns its standard output.
@@ -102,13 +104,27 @@ impl Vm {
         number.with_context(|| format!("{path} is {text:?}"))
     }
 
+    /// Loads what it takes until an NVDIMM's namespaces are there, without a driver.
+    ///
+    /// # Errors
+    ///
+    /// If a module cannot be loaded.
+    pub fn load_nvdimm_core(&mut self) -> Result<()> {
+        self.load(NVDIMM_CORE)
+    }
+
     /// Loads what it takes until an NVDIMM's block device is there.
     ///
     /// # Errors
     ///
     /// If a module cannot be loaded.
     pub fn load_nvdimm_drivers(&mut self) -> Result<()> {
-        for module in NVDIMM_MODULES {
+        self.load(NVDIMM_BLOCK)?;
+        self.load(NVDIMM_CORE)
+    }
+
+    fn load(&mut self, modules: &[&str]) -> Result<()> {
+        for module in modules {
             self.run(&format!("modprobe {module}"))?;
         }
         Ok(())

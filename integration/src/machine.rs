@@ -24,11 +24,43 @@ pub enum Kind {
     Xen,
 }
 
+/// Which build of Xen starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hypervisor {
+    /// Debian's.
+    Stock,
+    /// With the project's patches.
+    Patched,
+    /// With the patches, and with assertions.
+    Debug,
+}
+
+impl Hypervisor {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Stock, Self::Patched, Self::Debug];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Patched => "patched",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// Whether it takes reports.
+    pub fn knows_pmem(self) -> bool {
+        self != Self::Stock
+    }
+}
+
 /// A machine to be.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// What starts first.
     pub kind: Kind,
+    /// Which Xen, if it is one.
+    pub hypervisor: Hypervisor,
     /// How much memory it has. The addresses of its NVDIMMs follow from it.
     pub memory_mib: u64,
     /// The NVDIMMs that it starts with.
@@ -46,6 +78,7 @@ impl Config {
     pub fn new(kind: Kind, nvdimms: Vec<Nvdimm>) -> Self {
         Self {
             kind,
+            hypervisor: Hypervisor::Stock,
             memory_mib: 2048,
             nvdimms,
             linux: Vec::new(),
@@ -129,7 +162,8 @@ pub(crate) fn arguments(
             add("-initrd", &initramfs.to_string());
         }
         Kind::Xen => {
-            add("-kernel", &manifest.xen.display().to_string());
+            let xen = manifest.hypervisor(config.hypervisor).ok_or(std::io::ErrorKind::NotFound)?;
+            add("-kernel", &xen.display().to_string());
             add("-append", &command_line(&[XEN], &config.xen));
             // A list of multiboot modules: a comma ends one, two are a comma.
             let linux = command_line(&["console=hvc0", LINUX], &config.linux).replace(',', ",,");
@@ -159,6 +193,8 @@ mod tests {
             xen_version: "4".to_owned(),
             linux_version: "6".to_owned(),
             xen: path("/xen"),
+            xen_patched: None,
+            xen_debug: None,
             vmlinux: path("/vmlinux"),
             vmlinuz: path("/vmlinuz"),
             initramfs: path("/initramfs"),

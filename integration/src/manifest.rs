@@ -1,8 +1,9 @@
 //! What `cargo xtask e2e` has made for the scenarios.
 
+use crate::machine::Hypervisor;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The environment variable that names the manifest's file.
 pub const VARIABLE: &str = "XEN_PMEM_E2E";
@@ -18,6 +19,10 @@ pub struct Manifest {
     pub linux_version: String,
     /// The hypervisor.
     pub xen: PathBuf,
+    /// The one with the project's patches, if it was made.
+    pub xen_patched: Option<PathBuf>,
+    /// The same with assertions, if it was made.
+    pub xen_debug: Option<PathBuf>,
     /// Linux unpacked, for Xen to start.
     pub vmlinux: PathBuf,
     /// Linux as distributed.
@@ -33,6 +38,15 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// The file of this hypervisor, if it was made.
+    pub fn hypervisor(&self, hypervisor: Hypervisor) -> Option<&Path> {
+        match hypervisor {
+            Hypervisor::Stock => Some(&self.xen),
+            Hypervisor::Patched => self.xen_patched.as_deref(),
+            Hypervisor::Debug => self.xen_debug.as_deref(),
+        }
+    }
+
     /// Reads the manifest that the environment names.
     ///
     /// # Errors

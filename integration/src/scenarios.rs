@@ -11,10 +11,10 @@ mod xen_provision_fsdax;
 mod xen_report;
 
 use crate::image::{self, MIB};
-use crate::machine::{Config, Kind, Nvdimm};
+use crate::machine::{Config, Hypervisor, Kind, Nvdimm};
 use crate::manifest::Manifest;
 use crate::vm::Vm;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -24,8 +24,47 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it shows, in a line.
     pub about: &'static str,
+    /// The hypervisors that it is run on; for one without any, the first.
+    pub on: &'static [Hypervisor],
     /// Runs it.
     pub run: fn(&Run<'_>) -> Result<()>,
+}
+
+const STOCK: &[Hypervisor] = &[Hypervisor::Stock];
+const BOTH: &[Hypervisor] = &[Hypervisor::Stock, Hypervisor::Patched];
+
+/// A scenario on a hypervisor: what is run.
+#[derive(Clone, Copy)]
+pub struct Variant {
+    /// The scenario.
+    pub scenario: &'static Scenario,
+    /// The hypervisor.
+    pub hypervisor: Hypervisor,
+}
+
+impl Variant {
+    /// Its name: the scenario's, with the hypervisor's behind it unless that is the stock one.
+    pub fn name(&self) -> String {
+        match self.hypervisor {
+            Hypervisor::Stock => self.scenario.name.to_owned(),
+            other => format!("{}@{}", self.scenario.name, other.as_str()),
+        }
+    }
+
+    /// Whether `name` is its name or that of its scenario.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.scenario.name == name || self.name() == name
+    }
+}
+
+/// All that can be run.
+pub fn variants() -> impl Iterator<Item = Variant> {
+    ALL.iter().flat_map(|scenario| {
+        scenario
+            .on
+            .iter()
+            .map(move |hypervisor| Variant { scenario, hypervisor: *hypervisor })
+    })
 }
 
 /// All scenarios.
@@ -33,46 +72,55 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "bare-provision",
         about: "bare Linux prepares a raw NVDIMM; file system and partitioning tool work on it",
+        on: STOCK,
         run: bare_provision::run,
     },
     Scenario {
         name: "xen-report",
         about: "the same NVDIMM under Xen: discovered, published in XenStore, withdrawn",
+        on: BOTH,
         run: xen_report::run,
     },
     Scenario {
         name: "xen-provision-fsdax",
         about: "Dom0 prepares a fsdax namespace, bare Linux reads it, both with DAX",
+        on: BOTH,
         run: xen_provision_fsdax::run,
     },
     Scenario {
         name: "image-offline",
         about: "an image prepared without privileges on the host is an NVDIMM prepared at first boot",
+        on: BOTH,
         run: image_offline::run,
     },
     Scenario {
         name: "nothing-there",
         about: "no Xen, no NVDIMM, nothing prepared: clear words, the right exit codes, nothing written",
+        on: BOTH,
         run: nothing_there::run,
     },
     Scenario {
         name: "power-cut",
         about: "QEMU is killed 20 times while the guest changes the layout: the host always finds the old or the new one",
+        on: STOCK,
         run: power_cut::run,
     },
     Scenario {
         name: "coexistence",
         about: "sgdisk, sfdisk, parted, partprobe and ndctl on a prepared NVDIMM",
+        on: STOCK,
         run: coexistence::run,
     },
     Scenario {
         name: "concurrency",
         about: "a second provisioner, a lock, readers of the partition table, a device that disappears",
+        on: STOCK,
         run: concurrency::run,
     },
     Scenario {
         name: "crashing-guest",
         about: "a guest that crashes or does not come up is noticed at once, and called what it is",
+        on: STOCK,
         run: crashing_guest::run,
     },
 ];
@@ -82,8 +130,10 @@ const NVDIMM_SIZE: u64 = 512 * MIB;
 
 /// One run of a scenario.
 pub struct Run<'a> {
-    /// The scenario's name.
-    name: &'static str,
+    /// What is run.
+    name: String,
+    /// The Xen to boot.
+    pub hypervisor: Hypervisor,
     /// What there is to boot.
     pub manifest: &'a Manifest,
     /// A folder of its own.
@@ -92,10 +142,11 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// A run of the scenario `name` with a folder of its own.
-    pub fn new(name: &'static str, manifest: &'a Manifest, folder: &'a Path) -> Self {
+    /// A run of a scenario with a folder of its own.
+    pub fn new(variant: Variant, manifest: &'a Manifest, folder: &'a Path) -> Self {
         Self {
-            name,
+            name: variant.name(),
+            hypervisor: variant.hypervisor,
             manifest,
             folder,
             step: Mutex::new(String::new()),
@@ -129,20 +180,45 @@ impl<'a> Run<'a> {
             Kind::Xen => "boot Xen",
         });
         let nvdimms = nvdimms.iter().map(|file| Nvdimm::unlabelled(file)).collect();
-        Ok(Vm::boot(self.manifest, self.folder, &Config::new(kind, nvdimms))?)
+        self.boot_as(Config::new(kind, nvdimms))
+    }
+
+    /// Boots a machine that is made as `config` says, with the run's hypervisor if it has one.
+    fn boot_as(&self, config: Config) -> Result<Vm> {
+        let config = Config {
+            hypervisor: self.hypervisor,
+            ..config
+        };
+        Ok(Vm::boot(self.manifest, self.folder, &config)?)
     }
 
     /// Boots a machine as [`Run::boot`] does, has the block device of its NVDIMM appear, and xenstored run if it is under Xen.
     fn boot_with_pmem(&self, kind: Kind, nvdimm: &Path) -> Result<Vm> {
         let mut vm = self.boot(kind, &[nvdimm])?;
         if kind == Kind::Xen {
-            self.step("start xenstored");
-            vm.start_xenstored(&self.manifest.xen_version)?;
+            self.bring_up_dom0(&mut vm)?;
         }
         self.step("load the NVDIMM drivers");
         vm.load_nvdimm_drivers()?;
         vm.wait_for("/dev/pmem0")?;
         Ok(vm)
+    }
+
+    /// What a Dom0 does at boot before the driver nd_pmem is there: xenstored, and the early report to a Xen that takes it.
+    fn bring_up_dom0(&self, vm: &mut Vm) -> Result<()> {
+        self.step("start xenstored");
+        vm.start_xenstored(&self.manifest.xen_version)?;
+        if self.hypervisor.knows_pmem() {
+            self.step("report what is prepared before the driver binds");
+            vm.load_nvdimm_core()?;
+            let output = vm.exec(&["xen-pmem-report", "apply", "--early", "--all"], "")?;
+            let nothing_prepared = 4;
+            ensure!(
+                matches!(output.code, Some(0)) || output.code == Some(nothing_prepared),
+                "{output:?}"
+            );
+        }
+        Ok(())
     }
 
     /// Turns a machine off in an orderly way.

@@ -8,7 +8,7 @@ use crate::packages::{self, Sysroot};
 use crate::progress::step;
 use crate::suite::Suite;
 use crate::tools::{self, Tools};
-use crate::{libraries, modules, workspace};
+use crate::{libraries, modules, workspace, xen};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::ffi::OsString;
@@ -78,16 +78,30 @@ const RECIPE: [&str; 3] = [
 /// If the set-up fails or a scenario does.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let runner = runner()?;
+    let scenarios = || {
+        let mut scenarios = Command::new(&runner);
+        // The patches are for one suite's Xen.
+        if options.suite != xen::SUITE {
+            scenarios.arg("--stock-only");
+        }
+        scenarios
+    };
     if options.list {
-        return command::run(Command::new(&runner).arg("--list"));
+        return command::run(scenarios().arg("--list"));
     }
     // A name that is none is better told before the set-up than after it.
-    command::output(Command::new(&runner).arg("--list").args(&options.scenarios))?;
+    let needs = command::output(scenarios().arg("--needs").args(&options.scenarios))?;
+    let needs = String::from_utf8(needs)?;
+    let needs = |hypervisor: &str| options.shell.is_none() && needs.split_whitespace().any(|word| word == hypervisor);
     host::install(host::E2E)?;
     // Held until the scenarios have ended.
     let _turn = take_turn()?;
-    let manifest = prepare(options)?;
-    let mut scenarios = Command::new(&runner);
+    let hypervisors = Hypervisors {
+        patched: needs("patched").then(|| xen::build(false)).transpose()?,
+        debug: needs("debug").then(|| xen::build(true)).transpose()?,
+    };
+    let manifest = prepare(options, &hypervisors)?;
+    let mut scenarios = scenarios();
     scenarios.env("XEN_PMEM_E2E", &manifest);
     if let Some(image) = &options.shell {
         step("booting Dom0; leave its shell with `exit`");
@@ -133,8 +147,14 @@ fn runner() -> Result<PathBuf> {
     Ok(workspace::target().join("debug/scenarios"))
 }
 
+/// Builds of the patched Xen, if they are needed.
+struct Hypervisors {
+    patched: Option<PathBuf>,
+    debug: Option<PathBuf>,
+}
+
 /// Makes all that guests need, and the manifest that says where it is.
-fn prepare(options: &Options) -> Result<PathBuf> {
+fn prepare(options: &Options, hypervisors: &Hypervisors) -> Result<PathBuf> {
     let suite = options.suite;
     let folder = workspace::e2e(suite.name())?;
     let sysroot = packages::sysroot(suite)?;
@@ -165,6 +185,8 @@ fn prepare(options: &Options) -> Result<PathBuf> {
         "xen_version": suite.xen_version(),
         "linux_version": kernels.version,
         "xen": kernels.xen,
+        "xen_patched": hypervisors.patched,
+        "xen_debug": hypervisors.debug,
         "vmlinux": kernels.vmlinux,
         "vmlinuz": kernels.vmlinuz,
         "initramfs": initramfs,
@@ -207,6 +229,9 @@ fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) ->
     }
     image.link(Path::new("var/run"), Path::new("/run"))?;
     image.link(Path::new("usr/bin/sh"), Path::new("busybox"))?;
+    // Debian has wrappers there that pick the version of the Xen that runs.
+    let xl = format!("/usr/lib/xen-{}/bin/xl", suite.xen_version());
+    image.link(Path::new("usr/sbin/xl"), Path::new(&xl))?;
     for name in ["modprobe", "insmod", "rmmod", "lsmod"] {
         image.link(&Path::new("usr/sbin").join(name), Path::new("/usr/bin/kmod"))?;
     }
@@ -244,6 +269,7 @@ fn make_initramfs(base: &Path, tools: &Tools, folder: &Path, initramfs: &Path) -
     for program in tools::PROGRAMS {
         image.file(&Path::new("usr/bin").join(program), &tools.path(program))?;
     }
+    image.file(Path::new("usr/bin/pmemctl"), &tools.path(tools::PMEMCTL))?;
     image.file(Path::new("init"), &tools.path(tools::AGENT))?;
     image.finish()?;
     let mut file = File::create(initramfs).with_context(|| format!("cannot make {}", initramfs.display()))?;

@@ -4,6 +4,7 @@ use crate::command;
 use crate::workspace;
 use anyhow::Result;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// Named explicitly, so that build scripts and procedural macros, which cannot be static, are not built with the same flags.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -25,7 +26,10 @@ pub(crate) const PROGRAMS: [&str; 3] = ["xen-pmem-provision", "xen-pmem-discover
 /// What answers the scenarios' requests in a guest.
 pub(crate) const AGENT: &str = "xen-pmem-agent";
 
-/// Builds the tools and the agent.
+/// What drives the hypercall by hand in a guest.
+pub(crate) const PMEMCTL: &str = "pmemctl";
+
+/// Builds the tools, the agent, and the hypervisor's test program.
 ///
 /// # Errors
 ///
@@ -42,7 +46,15 @@ pub(crate) fn build() -> Result<Tools> {
     }
     cargo.args(["--package", "xen-pmem-integration", "--bin", AGENT]);
     command::run(&mut cargo)?;
-    Ok(Tools {
-        folder: target.join(TARGET).join("release"),
-    })
+    let folder = target.join(TARGET).join("release");
+    let xen = workspace::root().join("xen");
+    command::run(
+        Command::new("gcc")
+            .args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I"])
+            .arg(xen.join("include"))
+            .arg("-o")
+            .arg(folder.join(PMEMCTL))
+            .arg(xen.join("tests/pmemctl.c")),
+    )?;
+    Ok(Tools { folder })
 }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The suite whose Xen the patches are for.
-const SUITE: Suite = Suite::Trixie;
+pub(crate) const SUITE: Suite = Suite::Trixie;
 
 /// Downloads a file and compares its checksum; part of apt, though not on the path.
 const APT_HELPER: &str = "/usr/lib/apt/apt-helper";

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use xen_pmem_integration::image::{self, MIB};
-use xen_pmem_integration::machine::{Config, Kind, Nvdimm};
+use xen_pmem_integration::machine::{Config, Hypervisor, Kind, Nvdimm};
 use xen_pmem_integration::manifest::Manifest;
-use xen_pmem_integration::scenarios::{ALL, Run, Scenario};
+use xen_pmem_integration::scenarios::{Run, Variant, variants};
 use xen_pmem_integration::vm::{self, Vm};
 
 /// Runs the end-to-end scenarios. `cargo xtask e2e` makes what they need and starts this.
@@ -18,6 +18,12 @@ struct Cli {
     /// List the scenarios and end
     #[arg(long)]
     list: bool,
+    /// Say which hypervisors the scenarios need, a word each, and end
+    #[arg(long)]
+    needs: bool,
+    /// Leave out what needs a hypervisor other than the stock one
+    #[arg(long)]
+    stock_only: bool,
     /// Give a shell in a Dom0 with a blank NVDIMM, or with this image as its NVDIMM
     #[arg(long, value_name = "IMAGE", num_args = 0..=1, require_equals = true)]
     shell: Option<Option<PathBuf>>,
@@ -33,19 +39,27 @@ fn main() -> ExitCode {
     if let Some(unknown) = cli
         .scenarios
         .iter()
-        .find(|name| ALL.iter().all(|scenario| scenario.name != **name))
+        .find(|name| !variants().any(|variant| variant.is_called(name)))
     {
-        let names: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
+        let names: Vec<String> = variants().map(|variant| variant.name()).collect();
         eprintln!("there is no scenario {unknown}; there are: {}", names.join(", "));
         return ExitCode::from(2);
     }
-    let wanted: Vec<&Scenario> = ALL
-        .iter()
-        .filter(|scenario| cli.scenarios.is_empty() || cli.scenarios.iter().any(|name| name == scenario.name))
+    let wanted: Vec<Variant> = variants()
+        .filter(|variant| cli.scenarios.is_empty() || cli.scenarios.iter().any(|name| variant.is_called(name)))
+        .filter(|variant| !cli.stock_only || variant.hypervisor == Hypervisor::Stock)
         .collect();
     if cli.list {
-        for scenario in wanted {
-            println!("{:<24}{}", scenario.name, scenario.about);
+        for variant in wanted {
+            println!("{:<28}{}", variant.name(), variant.scenario.about);
+        }
+        return ExitCode::SUCCESS;
+    }
+    if cli.needs {
+        for hypervisor in Hypervisor::ALL {
+            if wanted.iter().any(|variant| variant.hypervisor == hypervisor) {
+                println!("{}", hypervisor.as_str());
+            }
         }
         return ExitCode::SUCCESS;
     }
@@ -58,7 +72,7 @@ fn main() -> ExitCode {
     }
     let trials = wanted
         .into_iter()
-        .map(|scenario| trial(scenario, Arc::clone(&manifest)))
+        .map(|variant| trial(variant, Arc::clone(&manifest)))
         .collect();
     let arguments = Arguments {
         test_threads: cli.test_threads,
@@ -72,17 +86,17 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn trial(scenario: &'static Scenario, manifest: Arc<Manifest>) -> Trial {
-    Trial::test(scenario.name, move || {
-        run(scenario, &manifest).map_err(|error| Failed::from(story(&error)))
+fn trial(variant: Variant, manifest: Arc<Manifest>) -> Trial {
+    Trial::test(variant.name(), move || {
+        run(variant, &manifest).map_err(|error| Failed::from(story(&error)))
     })
 }
 
 /// Runs a scenario in a folder of its own, which is kept if it fails or is asked for.
-fn run(scenario: &Scenario, manifest: &Manifest) -> Result<()> {
-    let folder = folder(manifest, scenario.name)?;
-    let run = Run::new(scenario.name, manifest, &folder);
-    let result = (scenario.run)(&run).with_context(|| {
+fn run(variant: Variant, manifest: &Manifest) -> Result<()> {
+    let folder = folder(manifest, &variant.name())?;
+    let run = Run::new(variant, manifest, &folder);
+    let result = (variant.scenario.run)(&run).with_context(|| {
         format!(
             "at the step `{}`; images and console logs are in {}",
             run.current_step(),
@@ -90,7 +104,7 @@ fn run(scenario: &Scenario, manifest: &Manifest) -> Result<()> {
         )
     });
     match result {
-        Ok(()) if manifest.keep => eprintln!("{}: images and console logs are in {}", scenario.name, folder.display()),
+        Ok(()) if manifest.keep => eprintln!("{}: images and console logs are in {}", variant.name(), folder.display()),
         Ok(()) => std::fs::remove_dir_all(&folder)?,
         Err(error) => {
             let kind = kind_of(&error);

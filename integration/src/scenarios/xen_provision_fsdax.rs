@@ -40,7 +40,24 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     ensure!(found == marker, "the reserved area is not where scan says");
 
     run.step("publish it");
-    vm.run("xen-pmem-report apply --all")?;
+    if run.hypervisor.knows_pmem() {
+        // nd_pmem has mapped it: what lives in there would not be safe.
+        let refused = vm.run_for(3, "xen-pmem-report apply --all")?;
+        ensure!(
+            refused.stdout.contains("apply --early") && crate::xenstore::nodes(&mut vm)?.is_empty(),
+            "{refused:?}"
+        );
+        let log = vm.run("xl dmesg")?;
+        ensure!(
+            log.contains("reserved area mapped writable"),
+            "`xl dmesg` does not say why: {log}"
+        );
+        vm.run_for(3, "xen-pmem-report apply /dev/pmem0 --rebind")?;
+        ensure!(vm.attribute("/sys/block/pmem0/size")? != "0", "the device is gone");
+        vm.run("xen-pmem-report apply --all --sink xenstore")?;
+    } else {
+        vm.run("xen-pmem-report apply --all")?;
+    }
     let directory = format!("{}/{}", crate::xenstore::ROOT, layout.uuid);
     for (node, expected) in [
         ("range-base", placement.region),

@@ -2,8 +2,9 @@
 
 use super::{NVDIMM_SIZE, Run, bare_provision};
 use crate::layout::Layout;
-use crate::machine::Kind;
+use crate::machine::{Hypervisor, Kind};
 use crate::vm::Vm;
+use crate::image::MIB;
 use crate::{image, xenstore};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -29,16 +30,20 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 
     run.step("scan gives the physical addresses");
     let scan = vm.json(0, "xen-pmem-discover scan --json")?;
-    let nodes = check_scan(&mut vm, &scan, &layout)?;
+    let nodes = check_scan(&mut vm, &scan, &layout, run.hypervisor)?;
 
     run.step("a dry run publishes nothing");
     vm.run("xen-pmem-report apply --all --dry-run")?;
     ensure!(xenstore::nodes(&mut vm)?.is_empty(), "the dry run published something");
 
-    run.step("apply publishes, and says that stock Xen has no pmem support");
+    run.step("apply publishes, and says what the hypervisor says");
     let applied = vm.run_for(0, "xen-pmem-report apply --all")?;
+    let words = match run.hypervisor {
+        Hypervisor::Stock => "hypercall: unsupported: hypervisor has no pmem support",
+        _ => "hypercall: unchanged: it uses 6 MiB of the reserved area",
+    };
     ensure!(
-        format!("{}{}", applied.stdout, applied.stderr).contains("hypervisor has no pmem support"),
+        format!("{}{}", applied.stdout, applied.stderr).contains(words),
         "apply says\n{}{}",
         applied.stdout,
         applied.stderr
@@ -51,10 +56,39 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     ensure!(again["schema"] == 1, "apply's document is {again}");
     watch.ensure_silent(&mut vm)?;
     xenstore::ensure_exactly(&mut vm, &nodes)?;
-    vm.run("xen-pmem-report status")?;
 
-    run.step("the hypercall alone is not supported");
-    vm.run_for(6, "xen-pmem-report apply --all --sink hypercall")?;
+    run.step("status shows all sides");
+    vm.run("xen-pmem-report status")?;
+    let status = vm.json(0, "xen-pmem-report status --json")?;
+    let reservation = &status["reservations"][0];
+    let registered = run.hypervisor.knows_pmem();
+    let hypervisor = if registered { "registered" } else { "unsupported" };
+    ensure!(
+        reservation["hypervisor"] == hypervisor
+            && reservation["xenstore"] == "ready"
+            && reservation["disagreement"].is_null()
+            && reservation["used"] == if registered { json!(6 * MIB) } else { Value::Null },
+        "status says {status}"
+    );
+
+    run.step("the hypercall alone");
+    let unsupported = 6;
+    let code = if registered { 0 } else { unsupported };
+    vm.run_for(code, "xen-pmem-report apply --all --sink hypercall")?;
+
+    run.step("what the hypervisor said is not forgotten when only XenStore is asked");
+    vm.run("xen-pmem-report apply --all --sink xenstore")?;
+    xenstore::ensure_exactly(&mut vm, &nodes)?;
+
+    run.step("a document that contradicts what is published is refused");
+    let forged = scan.to_string().replace(&layout.uuid, "00000000-0000-4000-8000-000000000000");
+    let argv = ["xen-pmem-report", "apply", "--from", "-", "--sink", "xenstore"];
+    let refused = vm.exec(&argv, &forged)?;
+    ensure!(
+        refused.code == Some(3) && refused.stdout.contains("withdraw that one first"),
+        "{refused:?}"
+    );
+    xenstore::ensure_exactly(&mut vm, &nodes)?;
 
     run.step("withdraw removes all");
     vm.run_for(4, "xen-pmem-report withdraw 00000000-0000-4000-8000-000000000000")?;
@@ -83,7 +117,12 @@ fn mark(nvdimm: &Path, layout: &Layout) -> Result<()> {
 }
 
 /// Checks a scan against sysfs and against what is at these addresses, and returns the nodes that a report must have.
-fn check_scan(vm: &mut Vm, scan: &Value, layout: &Layout) -> Result<Vec<(String, String)>> {
+fn check_scan(
+    vm: &mut Vm,
+    scan: &Value,
+    layout: &Layout,
+    hypervisor: Hypervisor,
+) -> Result<Vec<(String, String)>> {
     let device = scan["devices"]
         .as_array()
         .and_then(|devices| devices.first())
@@ -129,9 +168,10 @@ fn check_scan(vm: &mut Vm, scan: &Value, layout: &Layout) -> Result<Vec<(String,
         .zip(MARKERS)
     {
         let found = qmp.physical_memory(address, marker.len())?;
+        // The first report has the hypervisor write there what it needs, from the first frame to the last.
         ensure!(
-            found == marker,
-            "at {address:#x} there is {found:x?}, not the host's marker"
+            (found == marker) != hypervisor.knows_pmem(),
+            "at {address:#x} there is {found:x?}; the host's marker was {marker:x?}"
         );
     }
 
@@ -145,6 +185,13 @@ fn check_scan(vm: &mut Vm, scan: &Value, layout: &Layout) -> Result<Vec<(String,
         ("data".to_owned(), String::new()),
         ("state".to_owned(), "ready".to_owned()),
     ];
+    if hypervisor.knows_pmem() {
+        nodes.push(("hypervisor".to_owned(), "registered".to_owned()));
+        // 512 MiB: two chunks of frame table, one of M2P.
+        nodes.push(("frames-used".to_owned(), "1536".to_owned()));
+    } else {
+        nodes.push(("hypervisor".to_owned(), "unsupported".to_owned()));
+    }
     for (number, (start, size)) in (1..).zip(&layout.partitions) {
         nodes.push((format!("data/{number}"), String::new()));
         nodes.push((format!("data/{number}/base"), (base + start).to_string()));

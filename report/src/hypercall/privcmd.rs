@@ -7,11 +7,10 @@ use super::Transport;
 use super::abi::{HYPERVISOR_PLATFORM_OP, Request};
 use anyhow::Context as _;
 use core::ffi::c_void;
-use memmap2::{MmapMut, MmapOptions};
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
 use rustix::ioctl::{Direction, Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 use std::fs::{File, OpenOptions};
-use zerocopy::{FromBytes, IntoBytes};
 
 const PRIVCMD: &str = "/dev/xen/privcmd";
 const HYPERCALL_BUFFER: &str = "/dev/xen/hypercall";
@@ -19,7 +18,7 @@ const HYPERCALL_BUFFER: &str = "/dev/xen/hypercall";
 /// An open way to the hypervisor, with one page that it can read and write.
 pub struct Privcmd {
     privcmd: File,
-    page: MmapMut,
+    page: MmapRaw,
 }
 
 /// `struct privcmd_hypercall`.
@@ -64,9 +63,9 @@ impl Privcmd {
         };
         let privcmd = open(PRIVCMD)?;
         let buffer = open(HYPERCALL_BUFFER)?;
-        // SAFETY: the mapping is of fresh pages of the kernel's that belong to this file description alone, which is closed
-        // here and known to nobody else; only this process and, during `platform_op`, the hypervisor touch them.
-        let page = unsafe { MmapOptions::new().len(4096).map_mut(&buffer) }
+        let page = MmapOptions::new()
+            .len(4096)
+            .map_raw(&buffer)
             .with_context(|| format!("cannot map a page of {HYPERCALL_BUFFER}"))?;
         Ok(Self { privcmd, page })
     }
@@ -74,21 +73,26 @@ impl Privcmd {
 
 impl Transport for Privcmd {
     fn platform_op(&mut self, request: &mut Request) -> Result<(), Errno> {
-        let bytes = self.page.get_mut(..size_of::<Request>()).ok_or(Errno::INVAL)?;
-        bytes.copy_from_slice(request.as_bytes());
-        let address = self.page.as_ptr().addr();
+        let argument: *mut Request = self.page.as_mut_ptr().cast();
+        // SAFETY: `page` is a writable mapping of 4096 bytes, aligned to as many, and a request is shorter. Nobody else has it.
+        unsafe { argument.write(*request) };
         let call = Call {
             op: HYPERVISOR_PLATFORM_OP,
-            arguments: [u64::try_from(address).map_err(|_| Errno::OVERFLOW)?, 0, 0, 0, 0],
+            // Exposed, for the hypervisor writes through this number: without that the compiler may take what it reads back for what
+            // it has written.
+            arguments: [
+                u64::try_from(argument.expose_provenance()).map_err(|_| Errno::OVERFLOW)?,
+                0,
+                0,
+                0,
+                0,
+            ],
         };
-        // SAFETY: platform_op takes one pointer to `struct xen_platform_op`, and `page` holds one, whole, for as long as the call
-        // lasts. Xen writes into that structure and nowhere else of this process; no reference into the page is alive.
+        // SAFETY: platform_op takes one pointer to `struct xen_platform_op`, and `argument` points to one, whole, for as long as the
+        // call lasts. Xen writes into that structure and nowhere else of this process; no reference into the page is alive.
         let result = unsafe { ioctl(&self.privcmd, call) };
-        if let Some(bytes) = self.page.get(..size_of::<Request>())
-            && let Ok(answer) = Request::read_from_bytes(bytes)
-        {
-            *request = answer;
-        }
+        // SAFETY: as for the write; every value of the bytes is a request.
+        *request = unsafe { argument.read_volatile() };
         result
     }
 }

@@ -162,7 +162,9 @@ pub(crate) fn arguments(
             add("-initrd", &initramfs.to_string());
         }
         Kind::Xen => {
-            let xen = manifest.hypervisor(config.hypervisor).ok_or(std::io::ErrorKind::NotFound)?;
+            let xen = manifest
+                .hypervisor(config.hypervisor)
+                .ok_or(std::io::ErrorKind::NotFound)?;
             add("-kernel", &xen.display().to_string());
             add("-append", &command_line(&[XEN], &config.xen));
             // A list of multiboot modules: a comma ends one, two are a comma.

@@ -7,8 +7,13 @@ mod crashing_guest;
 mod image_offline;
 mod nothing_there;
 mod power_cut;
+mod xen_guest;
+mod xen_hotplug;
+mod xen_lives;
 mod xen_provision_fsdax;
+mod xen_refuses;
 mod xen_report;
+mod xen_sizing;
 
 use crate::image::{self, MIB};
 use crate::machine::{Config, Hypervisor, Kind, Nvdimm};
@@ -31,6 +36,8 @@ pub struct Scenario {
 }
 
 const STOCK: &[Hypervisor] = &[Hypervisor::Stock];
+const PATCHED: &[Hypervisor] = &[Hypervisor::Patched];
+const PATCHED_AND_DEBUG: &[Hypervisor] = &[Hypervisor::Patched, Hypervisor::Debug];
 const BOTH: &[Hypervisor] = &[Hypervisor::Stock, Hypervisor::Patched];
 
 /// A scenario on a hypervisor: what is run.
@@ -60,10 +67,10 @@ impl Variant {
 /// All that can be run.
 pub fn variants() -> impl Iterator<Item = Variant> {
     ALL.iter().flat_map(|scenario| {
-        scenario
-            .on
-            .iter()
-            .map(move |hypervisor| Variant { scenario, hypervisor: *hypervisor })
+        scenario.on.iter().map(move |hypervisor| Variant {
+            scenario,
+            hypervisor: *hypervisor,
+        })
     })
 }
 
@@ -98,6 +105,36 @@ pub const ALL: &[Scenario] = &[
         about: "no Xen, no NVDIMM, nothing prepared: clear words, the right exit codes, nothing written",
         on: BOTH,
         run: nothing_there::run,
+    },
+    Scenario {
+        name: "xen-lives",
+        about: "Xen's structures live in the reserved areas: which frames change, and that file systems go on",
+        on: PATCHED_AND_DEBUG,
+        run: xen_lives::run,
+    },
+    Scenario {
+        name: "xen-refuses",
+        about: "reports that Xen refuses or that fail midway leave it as it was; late reports of raw devices",
+        on: PATCHED_AND_DEBUG,
+        run: xen_refuses::run,
+    },
+    Scenario {
+        name: "xen-guest",
+        about: "after a report a guest domain starts and stops",
+        on: PATCHED,
+        run: xen_guest::run,
+    },
+    Scenario {
+        name: "xen-hotplug",
+        about: "NVDIMMs plugged into a running host are reported before their driver binds",
+        on: PATCHED,
+        run: xen_hotplug::run,
+    },
+    Scenario {
+        name: "xen-sizing",
+        about: "what init reserves against what Xen uses, 128 MiB to 64 GiB at odd addresses",
+        on: PATCHED,
+        run: xen_sizing::run,
     },
     Scenario {
         name: "power-cut",

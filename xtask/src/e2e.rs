@@ -62,10 +62,12 @@ const PROGRAMS: &[&str] = &[
     "usr/lib/xen-{xen}/bin/xenstored",
     "usr/lib/xen-{xen}/bin/xen-init-dom0",
     "usr/lib/xen-{xen}/bin/xl",
+    "usr/lib/xen-{xen}/bin/xenconsoled",
 ];
 
 /// What makes a suite's image: a change here makes it anew.
-const RECIPE: [&str; 3] = [
+const RECIPE: [&str; 4] = [
+    include_str!("e2e.rs"),
     include_str!("image.rs"),
     include_str!("libraries.rs"),
     include_str!("modules.rs"),

@@ -104,7 +104,11 @@ fn run(variant: Variant, manifest: &Manifest) -> Result<()> {
         )
     });
     match result {
-        Ok(()) if manifest.keep => eprintln!("{}: images and console logs are in {}", variant.name(), folder.display()),
+        Ok(()) if manifest.keep => eprintln!(
+            "{}: images and console logs are in {}",
+            variant.name(),
+            folder.display()
+        ),
         Ok(()) => std::fs::remove_dir_all(&folder)?,
         Err(error) => {
             let kind = kind_of(&error);

@@ -1,10 +1,10 @@
 //! An NVDIMM that bare Linux prepared, under Xen: discovered, published, withdrawn.
 
 use super::{NVDIMM_SIZE, Run, bare_provision};
+use crate::image::MIB;
 use crate::layout::Layout;
 use crate::machine::{Hypervisor, Kind};
 use crate::vm::Vm;
-use crate::image::MIB;
 use crate::{image, xenstore};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -81,7 +81,9 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     xenstore::ensure_exactly(&mut vm, &nodes)?;
 
     run.step("a document that contradicts what is published is refused");
-    let forged = scan.to_string().replace(&layout.uuid, "00000000-0000-4000-8000-000000000000");
+    let forged = scan
+        .to_string()
+        .replace(&layout.uuid, "00000000-0000-4000-8000-000000000000");
     let argv = ["xen-pmem-report", "apply", "--from", "-", "--sink", "xenstore"];
     let refused = vm.exec(&argv, &forged)?;
     ensure!(
@@ -117,12 +119,7 @@ fn mark(nvdimm: &Path, layout: &Layout) -> Result<()> {
 }
 
 /// Checks a scan against sysfs and against what is at these addresses, and returns the nodes that a report must have.
-fn check_scan(
-    vm: &mut Vm,
-    scan: &Value,
-    layout: &Layout,
-    hypervisor: Hypervisor,
-) -> Result<Vec<(String, String)>> {
+fn check_scan(vm: &mut Vm, scan: &Value, layout: &Layout, hypervisor: Hypervisor) -> Result<Vec<(String, String)>> {
     let device = scan["devices"]
         .as_array()
         .and_then(|devices| devices.first())

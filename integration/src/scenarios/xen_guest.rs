@@ -1,0 +1,117 @@
+//! After a report a guest starts, runs and stops, as on any host.
+
+use super::{Run, bare_provision};
+use crate::image::{self, MIB};
+use crate::machine::Kind;
+use crate::vm::Vm;
+use anyhow::{Context as _, Result, ensure};
+use std::time::{Duration, Instant};
+
+/// How long a guest may take; it takes about ten seconds.
+const GUEST_LIMIT: Duration = Duration::from_secs(120);
+
+/// The guest's first process: says that it is there, and turns the guest off.
+const INIT: &str = "#!/usr/bin/busybox sh
+/usr/bin/busybox echo the guest is up > /dev/hvc0
+exec /usr/bin/busybox poweroff -f
+";
+
+const DOMAIN: &str = "name = 'guest'
+type = 'pv'
+memory = 192
+vcpus = 1
+kernel = '/tmp/vmlinuz'
+ramdisk = '/tmp/initrd'
+extra = 'console=hvc0 loglevel=4 mitigations=off cryptomgr.notests rdinit=/init'
+on_poweroff = 'preserve'
+on_crash = 'preserve'
+";
+
+pub(super) fn run(run: &Run<'_>) -> Result<()> {
+    let (nvdimm, _) = bare_provision::prepare(run)?;
+    run.step("the guest's kernel comes on an NVDIMM of its own");
+    let kernel = run.folder.join("kernel");
+    let bytes = std::fs::read(&run.manifest.vmlinuz)?;
+    let size = u64::try_from(bytes.len())?;
+    image::blank(&kernel, size.next_multiple_of(32 * MIB))?;
+    image::write(&kernel, 0, &bytes)?;
+
+    let mut vm = run.boot(Kind::Xen, &[&nvdimm, &kernel])?;
+    run.bring_up_dom0(&mut vm)?;
+    vm.load_nvdimm_drivers()?;
+    for device in ["/dev/pmem0", "/dev/pmem1"] {
+        vm.wait_for(device)?;
+    }
+    vm.run("xen-pmem-report apply --all")?;
+    let status = vm.json(0, "xen-pmem-report status --json")?;
+    ensure!(
+        status["reservations"][0]["hypervisor"] == "registered",
+        "status says {status}"
+    );
+    let scan = vm.json(0, "xen-pmem-discover scan --json")?;
+    let unprepared = scan["devices"]
+        .as_array()
+        .and_then(|devices| devices.iter().find(|device| device["state"] == "unprepared"))
+        .and_then(|device| device["device"].as_str())
+        .with_context(|| format!("scan says {scan}"))?;
+
+    run.step("start xenconsoled");
+    // It gives each guest a terminal.
+    vm.script("mkdir -p /dev/pts && mount -t devpts devpts /dev/pts")?;
+    vm.script("mkdir -p /run/xen /etc/xen /var/log/xen && : > /etc/xen/xl.conf")?;
+    vm.run(&format!(
+        "/usr/lib/xen-{}/bin/xenconsoled --pid-file /run/xen/xenconsoled.pid --log=guest --log-dir=/var/log/xen",
+        run.manifest.xen_version
+    ))?;
+    run.step("a guest starts and stops");
+    vm.script(&format!("head -c {size} {unprepared} > /tmp/vmlinuz"))?;
+    vm.write("/tmp/init", INIT)?;
+    vm.write("/tmp/guest.cfg", DOMAIN)?;
+    vm.script(
+        "mkdir -p /tmp/guest/usr/bin /tmp/guest/dev /tmp/guest/proc
+        cp /usr/bin/busybox /tmp/guest/usr/bin/
+        cp /tmp/init /tmp/guest/init && chmod 755 /tmp/guest/init
+        cd /tmp/guest
+        for library in $(ldd /usr/bin/busybox 2>/dev/null | grep -o '/[^ ]*'); do
+            mkdir -p .${library%/*} && cp -L $library .$library
+        done
+        find . | cpio -o -H newc > /tmp/initrd",
+    )?;
+    for _ in 0..2 {
+        vm.run("xl create /tmp/guest.cfg")?;
+        let deadline = Instant::now() + GUEST_LIMIT;
+        while !has_stopped(&mut vm)? {
+            ensure!(
+                Instant::now() < deadline,
+                "the guest does not stop: {}",
+                vm.run("xl list")?
+            );
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        vm.run("xl destroy guest")?;
+    }
+
+    run.step("Dom0 still uses its partition");
+    vm.run("mount -t ext4 /dev/pmem0p1 /mnt")
+        .or_else(|_| vm.run("mount -t ext4 /dev/pmem1p1 /mnt"))?;
+    let (name, content) = bare_provision::FILE;
+    ensure!(
+        vm.run(&format!("cat /mnt/{name}"))? == content,
+        "the file has another content"
+    );
+    vm.run("umount /mnt")?;
+    run.power_off(vm)
+}
+
+/// Whether the guest has turned itself off; that it crashed is an error.
+fn has_stopped(vm: &mut Vm) -> Result<bool> {
+    // Name, ID, Mem, VCPUs, State (r running, b blocked, p paused, s shutdown, c crashed), Time
+    let list = vm.run("xl list guest")?;
+    let state = list
+        .lines()
+        .nth(1)
+        .and_then(|line| line.split_whitespace().nth(4))
+        .with_context(|| format!("xl says {list}"))?;
+    ensure!(!state.contains('c'), "the guest crashed: {list}");
+    Ok(state.contains('s'))
+}

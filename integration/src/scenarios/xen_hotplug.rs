@@ -1,0 +1,113 @@
+//! NVDIMMs plugged into a running host: reported before nd_pmem maps them.
+
+use super::{NVDIMM_SIZE, Run, xen_lives};
+use crate::image;
+use crate::machine::{Config, Kind, Nvdimm};
+use crate::vm::Vm;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// What a service does when an NVDIMM appears.
+const REPORT: &str = "xen-pmem-report apply --early --bind --all --sink all --json";
+
+pub(super) fn run(run: &Run<'_>) -> Result<()> {
+    let nvdimms = xen_lives::prepare(run)?;
+    let blank = run.folder.join("blank");
+    image::blank(&blank, NVDIMM_SIZE)?;
+
+    let mut vm = boot(run, &["pmem=hotplug"])?;
+    for (index, nvdimm) in (1..).zip(&nvdimms) {
+        run.step(&format!("plug in {}", nvdimm.file.display()));
+        plug(&mut vm, index, &nvdimm.file)?;
+        let applied = vm.json(0, REPORT)?;
+        let devices = applied["devices"]
+            .as_array()
+            .with_context(|| format!("apply says {applied}"))?;
+        ensure!(devices.len() == index, "apply says {applied}");
+        let outcomes = |sink: &str| count(&applied, sink, "published");
+        ensure!(
+            outcomes("hypercall") == 1 && outcomes("xenstore") == 1,
+            "apply says {applied}"
+        );
+        vm.wait_for(&format!("/dev/pmem{}p1", index - 1))?;
+        vm.run(&format!("mount -t ext4 /dev/pmem{}p1 /mnt", index - 1))?;
+        vm.run("cat /mnt/greeting")?;
+        vm.run("umount /mnt")?;
+    }
+    run.step("a blank one becomes an ordinary disk");
+    plug(&mut vm, 3, &blank)?;
+    let applied = vm.json(0, REPORT)?;
+    ensure!(count(&applied, "hypercall", "unchanged") == 2, "apply says {applied}");
+    vm.wait_for("/dev/pmem2")?;
+
+    run.step("with their drivers bound, all sides agree");
+    vm.run("xen-pmem-report apply --all")?;
+    let status = vm.json(0, "xen-pmem-report status --json")?;
+    let reservations = status["reservations"]
+        .as_array()
+        .with_context(|| format!("status says {status}"))?;
+    ensure!(
+        reservations.len() == 2
+            && reservations
+                .iter()
+                .all(|it| it["hypervisor"] == "registered" && it["disagreement"].is_null()),
+        "status says {status}"
+    );
+    run.power_off(vm)?;
+
+    let mut vm = boot(run, &[])?;
+    run.step("a Xen that is not told of hotplug refuses, and the device is an ordinary disk");
+    let raw = nvdimms.first().context("no NVDIMM")?;
+    plug(&mut vm, 1, &raw.file)?;
+    let refused = vm.run_for(1, &REPORT.replace(" --json", ""))?;
+    ensure!(refused.stdout.contains("pmem=hotplug"), "{refused:?}");
+    vm.wait_for("/dev/pmem0p1")?;
+    run.power_off(vm)
+}
+
+/// How many devices have this outcome at a sink.
+fn count(applied: &Value, sink: &str, outcome: &str) -> usize {
+    let devices = applied["devices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    devices
+        .iter()
+        .filter_map(|device| device["sinks"].as_array())
+        .flatten()
+        .filter(|it| it["sink"] == sink && it["outcome"] == outcome)
+        .count()
+}
+
+/// A Dom0 without NVDIMMs, its drivers loaded and told to bind to nothing by themselves.
+fn boot(run: &Run<'_>, xen: &[&str]) -> Result<Vm> {
+    run.step("boot Xen without NVDIMMs");
+    let mut vm = run.boot_as(Config {
+        xen: xen.iter().map(|word| (*word).to_owned()).collect(),
+        ..Config::new(Kind::Xen, Vec::new())
+    })?;
+    vm.start_xenstored(&run.manifest.xen_version)?;
+    vm.load_nvdimm_drivers()?;
+    vm.script("echo 0 > /sys/bus/nd/drivers_autoprobe")?;
+    Ok(vm)
+}
+
+/// Plugs an NVDIMM in and waits until libnvdimm has a region for it.
+fn plug(vm: &mut Vm, index: usize, file: &std::path::Path) -> Result<()> {
+    vm.plug(index, &Nvdimm::unlabelled(file))?;
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        let regions = vm.run("ls /sys/bus/nd/devices")?;
+        if regions
+            .split_whitespace()
+            .filter(|name| name.starts_with("region"))
+            .count()
+            >= index
+        {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "there is no region for NVDIMM {index}: {regions}"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

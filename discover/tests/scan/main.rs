@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod broken;
+mod early;
 mod images;
 mod modes;
 mod nesting;

@@ -95,6 +95,8 @@ pub struct Nvdimm {
     pub file: PathBuf,
     /// The bytes of its label area, taken from the end of the file; without one the namespace is the whole NVDIMM.
     pub label_size: Option<u64>,
+    /// Where it is in the physical address space; QEMU's choice if it is not given.
+    pub address: Option<u64>,
 }
 
 impl Nvdimm {
@@ -103,6 +105,7 @@ impl Nvdimm {
         Self {
             file: file.to_owned(),
             label_size: None,
+            address: None,
         }
     }
 }
@@ -152,7 +155,14 @@ pub(crate) fn arguments(
             "-object",
             &format!("memory-backend-file,id=mem{index},share=on,mem-path={file},size={size},align=2M"),
         );
-        add("-device", &format!("nvdimm,id=nv{index},memdev=mem{index}{label}"));
+        let address = nvdimm
+            .address
+            .map(|address| format!(",addr={address:#x}"))
+            .unwrap_or_default();
+        add(
+            "-device",
+            &format!("nvdimm,id=nv{index},memdev=mem{index}{label}{address}"),
+        );
     }
     let initramfs = manifest.initramfs.display();
     match config.kind {

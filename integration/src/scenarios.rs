@@ -36,7 +36,6 @@ pub struct Scenario {
 }
 
 const STOCK: &[Hypervisor] = &[Hypervisor::Stock];
-const PATCHED: &[Hypervisor] = &[Hypervisor::Patched];
 const PATCHED_AND_DEBUG: &[Hypervisor] = &[Hypervisor::Patched, Hypervisor::Debug];
 const BOTH: &[Hypervisor] = &[Hypervisor::Stock, Hypervisor::Patched];
 
@@ -121,19 +120,19 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "xen-guest",
         about: "after a report a guest domain starts and stops",
-        on: PATCHED,
+        on: PATCHED_AND_DEBUG,
         run: xen_guest::run,
     },
     Scenario {
         name: "xen-hotplug",
         about: "NVDIMMs plugged into a running host are reported before their driver binds",
-        on: PATCHED,
+        on: PATCHED_AND_DEBUG,
         run: xen_hotplug::run,
     },
     Scenario {
         name: "xen-sizing",
         about: "what init reserves against what Xen uses, 128 MiB to 64 GiB at odd addresses",
-        on: PATCHED,
+        on: PATCHED_AND_DEBUG,
         run: xen_sizing::run,
     },
     Scenario {

@@ -5,11 +5,13 @@ use crate::image::{self, MIB};
 use crate::machine::{Config, Kind, Nvdimm};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Sizes in MiB, one after the other in the address space from 4 GiB on: odd sizes give the next one an odd address.
 const SIZES: [u64; 9] = [128, 130, 254, 514, 1024, 3078, 6146, 16 << 10, 64 << 10];
+/// The one that is far away from all others, and where.
+const DISTANT: (u64, u64) = (130, (96 << 10) + 2);
 /// What Xen's structures come in.
 const CHUNK: u64 = 2 * MIB;
 
@@ -26,7 +28,11 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
         .map(|file| reserved_offline(&run.manifest.provision, file))
         .collect::<Result<_>>()?;
 
-    let nvdimms = || files.iter().map(|file| Nvdimm::unlabelled(file)).collect();
+    let nvdimm = |(size, file): (u64, &PathBuf)| Nvdimm {
+        address: (size == DISTANT.0).then_some(DISTANT.1 * MIB),
+        ..Nvdimm::unlabelled(file)
+    };
+    let nvdimms = || SIZES.into_iter().zip(&files).map(nvdimm).collect();
     let mut vm = run.boot_as(Config::new(Kind::Bare, nvdimms()))?;
     run.step("init on bare Linux, where it is");
     vm.load_nvdimm_drivers()?;

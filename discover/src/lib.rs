@@ -12,6 +12,7 @@
 pub mod document;
 pub mod firmware;
 pub mod info_block;
+pub mod monitor;
 pub mod namespace;
 pub mod nfit;
 pub mod node;

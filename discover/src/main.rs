@@ -1,29 +1,14 @@
 //! `xen-pmem-discover`: the command line.
 
-use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+mod cli;
+
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
-use xen_pmem_discover::node::Nodes;
-use xen_pmem_discover::physical_memory::DEV_MEM;
-use xen_pmem_discover::scan::{self, Options};
-use xen_pmem_discover::sysfs::SysfsRoot;
-use xen_pmem_format::cli::{Failure, Flags, complain, end};
-use xen_pmem_format::exit::ExitStatus;
-use xen_pmem_format::units::PhysAddr;
-
-mod text;
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  at least one of the devices asked for is prepared, none is damaged
-  1  a device could not be read
-  2  the command line is wrong
-  4  none of the devices asked for is prepared
-  5  a device asked for is damaged: repair is needed";
+use xen_pmem_format::cli::{Flags, end};
 
 /// Finds persistent memory prepared for Xen and its physical addresses. Reads only.
 #[derive(Debug, Parser)]
-#[command(name = "xen-pmem-discover", version, after_help = EXIT_CODES)]
+#[command(name = "xen-pmem-discover", version, after_help = cli::scan::EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,62 +19,19 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Look once: list persistent memory, what of it is prepared, and where it lies in physical address space
-    #[command(after_help = EXIT_CODES)]
-    Scan(ScanArgs),
+    #[command(after_help = cli::scan::EXIT_CODES)]
+    Scan(cli::scan::Arguments),
+    /// Follow devices as they come, change and go: first all that are there, then a line for each event
+    #[command(after_help = cli::monitor::EXIT_CODES)]
+    Monitor(cli::monitor::Arguments),
 }
-
-#[derive(Debug, Args)]
-struct ScanArgs {
-    /// Devices by node or name (/dev/pmem0, pmem0, namespace0.0) [default: all]
-    #[arg(value_name = "DEVICE")]
-    devices: Vec<PathBuf>,
-    /// Look at an image file as if it lay at the physical address of --base
-    #[arg(long, value_name = "FILE", requires = "base", conflicts_with_all = ["devices", "early", "sysfs", "dev"])]
-    image: Option<PathBuf>,
-    /// The physical address of the image, hexadecimal (0x...) or decimal
-    #[arg(long, value_name = "ADDRESS", requires = "image")]
-    base: Option<PhysAddr>,
-    /// Look at namespaces that no driver is bound to, too: through /dev/mem, as they can be before nd_pmem is loaded
-    #[arg(long)]
-    early: bool,
-    /// Where physical memory is: /dev/mem, or a file whose offsets are physical addresses
-    #[arg(long, value_name = "FILE", default_value = DEV_MEM, requires = "early")]
-    mem: PathBuf,
-    /// Where sysfs is: /sys, or a recorded tree
-    #[arg(long, value_name = "DIR", default_value = "/sys")]
-    sysfs: PathBuf,
-    /// Where to find images named like the devices of a recorded tree [default: the devices' nodes in /dev]
-    #[arg(long, value_name = "DIR")]
-    dev: Option<PathBuf>,
-}
-
-const PROGRAM: &str = env!("CARGO_BIN_NAME");
 
 fn main() -> ExitCode {
-    let Cli {
-        command: Command::Scan(arguments),
-        flags,
-    } = Cli::parse();
+    let Cli { command, flags } = Cli::parse();
     flags.start_log();
-    end(PROGRAM, run(&arguments, flags))
-}
-
-fn run(arguments: &ScanArgs, flags: Flags) -> Result<ExitStatus, Failure> {
-    let result = match (&arguments.image, arguments.base) {
-        (Some(image), Some(base)) => scan::scan_image(image, base)
-            .map_err(|error| (error.exit_status(), format!("{}: {error}", image.display()))),
-        _ => scan::scan(&Options {
-            sysfs: SysfsRoot::new(&arguments.sysfs),
-            nodes: arguments.dev.clone().map_or(Nodes::System, Nodes::Recorded),
-            devices: arguments.devices.clone(),
-            memory: arguments.early.then(|| arguments.mem.clone()),
-        })
-        .map_err(|error| (error.exit_status(), error.to_string())),
+    let result = match &command {
+        Command::Scan(arguments) => cli::scan::run(arguments, flags),
+        Command::Monitor(arguments) => cli::monitor::run(arguments, flags),
     };
-    let outcome = result.map_err(|(status, message)| Failure::new(status, message))?;
-    for failure in &outcome.failures {
-        complain(PROGRAM, &format_args!("{}: {}", failure.device, failure.error));
-    }
-    flags.print(&outcome.scan, || text::of(&outcome))?;
-    Ok(outcome.exit_status())
+    end(cli::PROGRAM, result)
 }

@@ -22,6 +22,15 @@ pub struct Flags {
     verbose: u8,
 }
 
+/// Whether what was printed can have been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Printed {
+    /// It was written.
+    Written,
+    /// The reader has closed its end.
+    NobodyReads,
+}
+
 /// Why a command failed: one sentence, and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -78,20 +87,43 @@ impl Flags {
     ///
     /// If standard output cannot be written to; a reader that has seen enough is no failure.
     pub fn print(self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
-        let failed = |error: &dyn fmt::Display| {
-            Failure::new(ExitStatus::Failed, format!("cannot write to standard output: {error}"))
-        };
         let text = if self.json {
-            serde_json::to_string_pretty(document).map_err(|error| failed(&error))? + "\n"
+            serde_json::to_string_pretty(document).map_err(|error| unwritable(&error))? + "\n"
         } else if self.quiet {
             return Ok(());
         } else {
             text()
         };
-        match io::stdout().write_all(text.as_bytes()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.map_err(|error| failed(&error)),
-        }
+        write(&text).map(|_| ())
+    }
+
+    /// Prints one of many documents on a line of its own, at once; or the line for people that says the same.
+    ///
+    /// # Errors
+    ///
+    /// If standard output cannot be written to.
+    pub fn print_line(self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<Printed, Failure> {
+        let line = if self.json {
+            serde_json::to_string(document).map_err(|error| unwritable(&error))?
+        } else if self.quiet {
+            return Ok(Printed::Written);
+        } else {
+            text()
+        };
+        write(&(line + "\n"))
+    }
+}
+
+fn unwritable(error: &dyn fmt::Display) -> Failure {
+    Failure::new(ExitStatus::Failed, format!("cannot write to standard output: {error}"))
+}
+
+fn write(text: &str) -> Result<Printed, Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Printed::Written),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Printed::NobodyReads),
+        Err(error) => Err(unwritable(&error)),
     }
 }
 

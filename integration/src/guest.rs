@@ -155,8 +155,17 @@ impl Vm {
         for module in ["xen-evtchn", "xen-gntdev", "xen-privcmd", "xenfs"] {
             self.run(&format!("modprobe {module}"))?;
         }
-        let bin = format!("/usr/lib/xen-{xen_version}/bin");
         self.script("mount -t xenfs xenfs /proc/xen && mkdir -p /run/xenstored /var/lib/xenstored /var/lib/xen")?;
+        self.start_xenstored_again(xen_version)
+    }
+
+    /// Starts xenstored where one was running before.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub fn start_xenstored_again(&mut self, xen_version: &str) -> Result<()> {
+        let bin = format!("/usr/lib/xen-{xen_version}/bin");
         self.run(&format!("{bin}/xenstored --pid-file /run/xenstored/pid"))?;
         self.wait_for("/run/xenstored/socket")?;
         self.run(&format!("{bin}/xen-init-dom0"))?;

@@ -5,8 +5,10 @@ mod coexistence;
 mod concurrency;
 mod crashing_guest;
 mod image_offline;
+mod monitor;
 mod nothing_there;
 mod power_cut;
+mod watch;
 mod xen_guest;
 mod xen_hotplug;
 mod xen_lives;
@@ -134,6 +136,18 @@ pub const ALL: &[Scenario] = &[
         about: "what init reserves against what Xen uses, 128 MiB to 64 GiB at odd addresses",
         on: PATCHED_AND_DEBUG,
         run: xen_sizing::run,
+    },
+    Scenario {
+        name: "monitor",
+        about: "the events of boot, hotplug, preparing, repartitioning, disabling and enabling, one for one",
+        on: STOCK,
+        run: monitor::run,
+    },
+    Scenario {
+        name: "watch",
+        about: "reports come and go with their devices, without udev; copied disks; xenstored and watch started anew",
+        on: STOCK,
+        run: watch::run,
     },
     Scenario {
         name: "power-cut",

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 /// The documented place of all reports.
 pub const ROOT: &str = "/tool/xen-pmem";
 /// Where the watch's events go.
-const EVENTS: &str = "/run/spawned.log";
+const EVENTS: &str = "/run/xenstore-watch.log";
 
 /// [`ROOT`] and the nodes below it with their values, sorted; none if it is not there.
 ///
@@ -61,7 +61,8 @@ impl Watch {
     ///
     /// If it cannot.
     pub fn start(vm: &mut Vm) -> Result<Self> {
-        vm.spawn(&["xenstore-watch", ROOT])?;
+        vm.spawn(&["sh", "-c", &format!("exec xenstore-watch {ROOT} > {EVENTS}")])?;
+        vm.wait_for(EVENTS)?;
         let watch = Self;
         // Registering makes the first event.
         for _ in 0..100 {

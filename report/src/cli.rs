@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod status;
+pub(crate) mod watch;
 pub(crate) mod withdraw;
 
 use std::io::{self, Read as _};

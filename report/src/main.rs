@@ -34,6 +34,9 @@ enum Command {
     /// Show what is published, beside what a scan finds
     #[command(after_help = EXIT_CODES)]
     Status(cli::status::Arguments),
+    /// Follow devices: report each prepared one as it appears, and withdraw it from XenStore when it is gone
+    #[command(after_help = EXIT_CODES)]
+    Watch(cli::watch::Arguments),
     /// Take reports back from XenStore; the hypervisor keeps what it was told until the next boot
     #[command(after_help = EXIT_CODES)]
     Withdraw(cli::withdraw::Arguments),
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let result = match &command {
         Command::Apply(arguments) => cli::apply::run(arguments, flags),
         Command::Status(arguments) => cli::status::run(arguments, flags),
+        Command::Watch(arguments) => cli::watch::run(arguments, flags),
         Command::Withdraw(arguments) => cli::withdraw::run(arguments, flags),
     };
     end(env!("CARGO_BIN_NAME"), result)

@@ -1,6 +1,6 @@
 //! `apply`: reports prepared devices.
 
-mod sinks;
+pub(crate) mod sinks;
 
 use super::{SCHEMA, When, failed, read_scan, require_dom0, scan_host, take_turn};
 use serde::Serialize;
@@ -143,7 +143,8 @@ fn tell(
     let (sunk, status) = if dry_run {
         sinks.ask(report)
     } else {
-        sinks.publish(report, rebind)
+        let told = sinks.publish(report, rebind);
+        (told.sunk, told.status)
     };
     (sunk, None, status)
 }

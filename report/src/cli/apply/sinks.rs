@@ -49,6 +49,14 @@ impl fmt::Display for Sunk {
     }
 }
 
+/// What became of a report at all sinks.
+pub(crate) struct Told {
+    pub(crate) sunk: Vec<Sunk>,
+    pub(crate) status: ExitStatus,
+    /// What the hypervisor said, if it was asked and answered.
+    pub(crate) verdict: Option<Verdict>,
+}
+
 /// The sinks, open.
 pub(crate) struct Sinks {
     hypercall: Option<Hypercall<Privcmd>>,
@@ -107,9 +115,33 @@ impl Sinks {
         }
     }
 
+    /// Has XenStore know what the sinks have been told before.
+    pub(crate) fn publish_again(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Outcome, Error> {
+        match &mut self.xenstore {
+            None => Ok(Outcome::Unchanged),
+            Some(store) => store.publish(report, verdict).map(|receipt| receipt.outcome),
+        }
+    }
+
+    /// Withdraws what is published of reservations that are not among these. Returns their names.
+    pub(crate) fn withdraw_others(&mut self, reports: &[&Report]) -> anyhow::Result<Vec<String>> {
+        let mut withdrawn = Vec::new();
+        let Some(store) = &mut self.xenstore else {
+            return Ok(withdrawn);
+        };
+        for published in store.published()? {
+            let wanted = reports.iter().any(|report| report.uuid().to_string() == published.name);
+            // What is no UUID is somebody else's.
+            if !wanted && published.name.parse::<uuid::Uuid>().is_ok() && store.remove(&published.name)? {
+                withdrawn.push(published.name);
+            }
+        }
+        Ok(withdrawn)
+    }
+
     /// Tells the sinks; one that fails ends it. With a bus, a raw device's driver is taken from it if the hypervisor finds the memory in
     /// use.
-    pub(crate) fn publish(&mut self, report: &Report, rebind: Option<&NdBus>) -> (Vec<Sunk>, ExitStatus) {
+    pub(crate) fn publish(&mut self, report: &Report, rebind: Option<&NdBus>) -> Told {
         let mut all = Vec::new();
         let mut verdict = None;
         let mut overall = ExitStatus::Done;
@@ -129,7 +161,11 @@ impl Sinks {
             all.push(one);
             overall = status;
         }
-        (all, overall)
+        Told {
+            sunk: all,
+            status: overall,
+            verdict,
+        }
     }
 }
 

@@ -1,0 +1,153 @@
+//! `monitor` through boot, hotplug, preparing, repartitioning, disabling and enabling: exactly the events that these are.
+
+use super::{NVDIMM_SIZE, Run};
+use crate::image;
+use crate::machine::{Config, Kind, Nvdimm};
+use crate::vm::Vm;
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long an event may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(super) fn run(run: &Run<'_>) -> Result<()> {
+    let prepared = run.folder.join("prepared");
+    let status = Command::new(&run.manifest.provision)
+        .args(["init", "--quiet", "--size", "512M"])
+        .arg(&prepared)
+        .status()
+        .context("starting xen-pmem-provision on the host")?;
+    ensure!(status.success(), "init on the host failed");
+    let blank = run.folder.join("blank");
+    image::blank(&blank, NVDIMM_SIZE)?;
+
+    run.step("boot Linux");
+    let mut vm = run.boot_as(Config::new(Kind::Bare, vec![Nvdimm::unlabelled(&prepared)]))?;
+    let mut follower = Follower::start(&mut vm, "netlink")?;
+    run.step("a region that appears");
+    vm.load_nvdimm_drivers()?;
+    follower.expect(&mut vm, &[("appeared", 0), ("prepared", 0)])?;
+    run.step("an NVDIMM that is plugged in");
+    vm.plug(2, &Nvdimm::unlabelled(&blank))?;
+    follower.expect(&mut vm, &[("appeared", 1), ("unprepared", 1)])?;
+    run.step("it is prepared");
+    vm.run("xen-pmem-provision init /dev/pmem1 --partition 128M")?;
+    follower.expect(&mut vm, &[("prepared", 1)])?;
+    run.step("it gets another partition");
+    vm.run("sgdisk --new=2:0:+64M /dev/pmem1")?;
+    follower.expect(&mut vm, &[("changed", 1)])?;
+    run.step("its namespace is disabled and enabled");
+    let namespace = vm.run("readlink -f /sys/class/block/pmem1/device")?;
+    let namespace = namespace.trim().rsplit('/').next().unwrap_or_default().to_owned();
+    vm.run(&format!("ndctl disable-namespace {namespace}"))?;
+    follower.expect(&mut vm, &[("gone", 1)])?;
+    vm.run(&format!("ndctl enable-namespace {namespace}"))?;
+    follower.expect(&mut vm, &[("appeared", 1), ("prepared", 1)])?;
+    run.step("its reservation is removed");
+    vm.run("xen-pmem-provision remove /dev/pmem1")?;
+    follower.expect(&mut vm, &[("unprepared", 1)])?;
+
+    run.step("more events than there is room for");
+    let pid = follower.pid.clone();
+    vm.run(&format!("kill -STOP {pid}"))?;
+    vm.script("i=0; while [ $i -lt 20000 ]; do echo change > /sys/class/block/pmem0/uevent; i=$((i + 1)); done")?;
+    vm.run(&format!("ndctl disable-namespace {namespace}"))?;
+    vm.run(&format!("kill -CONT {pid}"))?;
+    follower.expect(&mut vm, &[("gone", 1)])?;
+    let log = vm.run("cat /run/netlink.err")?;
+    ensure!(
+        log.contains("some are lost"),
+        "nothing was lost, so nothing was shown: {log}"
+    );
+
+    run.step("a second monitor tells of what is there");
+    let mut second = Follower::start(&mut vm, "second")?;
+    second.expect(&mut vm, &[("appeared", 0), ("prepared", 0)])?;
+    second.stop(&mut vm)?;
+    run.step("SIGTERM ends it");
+    follower.stop(&mut vm)?;
+    run.power_off(vm)
+}
+
+/// A monitor in the guest.
+pub(super) struct Follower {
+    name: String,
+    pub(super) pid: String,
+    /// How many events have been expected and seen.
+    seen: usize,
+    /// Namespaces' addresses, in the order in which they were first heard of.
+    bases: Vec<u64>,
+}
+
+impl Follower {
+    pub(super) fn start(vm: &mut Vm, name: &str) -> Result<Self> {
+        let script = format!(
+            "xen-pmem-discover monitor --json > /run/{name}.events 2> /run/{name}.err &
+            echo $! > /run/{name}.pid; wait $!; echo $? > /run/{name}.exit"
+        );
+        vm.spawn(&["sh", "-c", &script])?;
+        vm.wait_for(&format!("/run/{name}.pid"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            pid: vm.attribute(&format!("/run/{name}.pid"))?,
+            seen: 0,
+            bases: Vec::new(),
+        })
+    }
+
+    /// Waits for these events, each with the number of its namespace in the order of appearance, and for no others.
+    pub(super) fn expect(&mut self, vm: &mut Vm, expected: &[(&str, usize)]) -> Result<()> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let events = self.events(vm)?;
+            let new = events.get(self.seen..).unwrap_or_default();
+            let found: Vec<(&str, usize)> = new.iter().map(|(event, index)| (event.as_str(), *index)).collect();
+            if found == expected {
+                // Whatever else comes of this comes at once.
+                std::thread::sleep(Duration::from_millis(300));
+                let later = self.events(vm)?;
+                ensure!(
+                    later.len() == events.len(),
+                    "{}: more events came: {later:?}",
+                    self.name
+                );
+                self.seen = events.len();
+                return Ok(());
+            }
+            if found.len() > expected.len() || Instant::now() > deadline {
+                bail!("{}: the events are {found:?}, not {expected:?}", self.name);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// All events so far.
+    fn events(&mut self, vm: &mut Vm) -> Result<Vec<(String, usize)>> {
+        let text = vm.run(&format!("cat /run/{}.events", self.name))?;
+        let mut events = Vec::new();
+        for line in text.lines() {
+            let event: Value = serde_json::from_str(line).with_context(|| format!("not an event: {line}"))?;
+            let what = event["event"]
+                .as_str()
+                .with_context(|| format!("not an event: {line}"))?;
+            let base = event["device"]["namespace"]["base"].as_u64().context("no address")?;
+            let index = self.bases.iter().position(|known| *known == base).unwrap_or_else(|| {
+                self.bases.push(base);
+                self.bases.len() - 1
+            });
+            events.push((what.to_owned(), index));
+        }
+        Ok(events)
+    }
+
+    /// Ends it in good order.
+    pub(super) fn stop(self, vm: &mut Vm) -> Result<()> {
+        vm.run(&format!("kill -TERM {}", self.pid))?;
+        vm.wait_for(&format!("/run/{}.exit", self.name))?;
+        let code = vm.attribute(&format!("/run/{}.exit", self.name))?;
+        ensure!(code == "0", "{} ended with exit code {code}", self.name);
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! `watch`: monitor and apply in one process, for hosts where nothing else runs `apply` when a device appears.
+
+use super::apply::sinks::{Choice, Sinks, Sunk, Told};
+use super::{SCHEMA, failed, require_dom0, take_turn};
+use anyhow::anyhow;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use uuid::Uuid;
+use xen_pmem_discover::document::Device;
+use xen_pmem_discover::monitor::Monitor;
+use xen_pmem_discover::monitor::netlink::Netlink;
+use xen_pmem_discover::monitor::wait::Stop;
+use xen_pmem_discover::scan::Options;
+use xen_pmem_format::cli::{Failure, Flags, Printed};
+use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_report::report::{self, Report};
+use xen_pmem_report::sink::{Outcome, Verdict};
+
+/// How often XenStore is looked at: a xenstored that was started anew knows nothing.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How soon a XenStore that cannot be reached is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Where to report to
+    #[arg(long, value_enum, default_value_t = Choice::All)]
+    sink: Choice,
+}
+
+/// What happened, as it is printed: one to a line.
+#[derive(Serialize)]
+struct Line {
+    schema: u32,
+    event: Event,
+    device: Option<String>,
+    uuid: Option<String>,
+    sinks: Vec<Sunk>,
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Event {
+    /// The sinks were told.
+    Reported,
+    /// A prepared device is not reported.
+    Refused,
+    /// What was published has been taken back.
+    Withdrawn,
+}
+
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
+    require_dom0()?;
+    let stop = Stop::catch().map_err(|error| failed(anyhow!("signals cannot be caught: {error}")))?;
+    let netlink = Netlink::open()
+        .map_err(|error| failed(anyhow!("the kernel's device events cannot be listened to: {error}")))?;
+    let mut monitor = Monitor::new(Options::default(), netlink);
+    let mut watch = Watch::new(arguments.sink);
+    let mut complaint = None;
+    loop {
+        monitor.look().map_err(|error| failed(error.into()))?;
+        let devices: Vec<Device> = monitor.devices().cloned().collect();
+        let all_read = monitor.failures().is_empty();
+        let patience = match watch.reconcile(&devices, all_read) {
+            Ok(()) => {
+                complaint = None;
+                INTERVAL
+            }
+            Err(failure) => {
+                // It is tried again and again, and said once.
+                if complaint.as_ref() != Some(&failure.message) {
+                    tracing::error!("{}", failure.message);
+                }
+                complaint = Some(failure.message);
+                RETRY
+            }
+        };
+        for line in watch.lines.drain(..) {
+            if flags.print_line(&line, || text(&line))? == Printed::NobodyReads {
+                return Ok(ExitStatus::Done);
+            }
+        }
+        let patience = monitor.patience().map_or(patience, |sooner| sooner.min(patience));
+        let stopped = stop
+            .or_readable(monitor.fd(), Some(patience))
+            .map_err(|error| failed(anyhow!("cannot wait for events: {error}")))?;
+        if stopped {
+            return Ok(ExitStatus::Done);
+        }
+    }
+}
+
+/// What has been reported.
+struct Watch {
+    choice: Choice,
+    sinks: Option<Sinks>,
+    told: BTreeMap<Uuid, (Report, Known)>,
+    refused: BTreeMap<String, String>,
+    lines: Vec<Line>,
+}
+
+/// What is known of a report that was told.
+#[derive(Clone, Copy)]
+enum Known {
+    /// It was taken, and this is what the hypervisor said.
+    Taken(Option<Verdict>),
+    /// It was refused: asking again would change nothing until the device changes.
+    Refused,
+}
+
+impl Watch {
+    fn new(choice: Choice) -> Self {
+        Self {
+            choice,
+            sinks: None,
+            told: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Has the sinks know of exactly these devices. What could not be read is not taken for gone.
+    fn reconcile(&mut self, devices: &[Device], all_read: bool) -> Result<(), Failure> {
+        let _turn = take_turn()?;
+        let mut sinks = match self.sinks.take() {
+            Some(sinks) => sinks,
+            None => Sinks::open(self.choice, false)?,
+        };
+        let decided = report::of_all(devices);
+        self.say_refusals(&decided);
+        let reports: Vec<&Report> = decided.iter().filter_map(|(_, report)| report.as_ref().ok()).collect();
+        self.told
+            .retain(|uuid, _| reports.iter().any(|report| report.uuid() == *uuid));
+        if all_read {
+            for uuid in sinks.withdraw_others(&reports).map_err(failed)? {
+                self.say(Event::Withdrawn, None, Some(uuid), Vec::new());
+            }
+        }
+        for report in reports {
+            self.tell(&mut sinks, report)?;
+        }
+        // Kept only if all went well: otherwise a new connection may help.
+        self.sinks = Some(sinks);
+        Ok(())
+    }
+
+    fn tell(&mut self, sinks: &mut Sinks, report: &Report) -> Result<(), Failure> {
+        let uuid = report.uuid();
+        match self.told.get(&uuid).filter(|(before, _)| before == report) {
+            Some((_, Known::Refused)) => Ok(()),
+            Some((_, Known::Taken(verdict))) => {
+                let again = sinks
+                    .publish_again(report, *verdict)
+                    .map_err(|error| failed(error.into()))?;
+                if again == Outcome::Published {
+                    self.say(Event::Reported, Some(report), Some(uuid.to_string()), Vec::new());
+                }
+                Ok(())
+            }
+            None => {
+                let Told { sunk, status, verdict } = sinks.publish(report, None);
+                let known = match status {
+                    ExitStatus::Done | ExitStatus::Unsupported => Known::Taken(verdict),
+                    // XenStore's failure passes, the hypervisor's verdict does not.
+                    ExitStatus::Failed if verdict.is_some() || self.choice == Choice::Xenstore => {
+                        let message = sunk.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                        return Err(Failure::new(status, format!("{}: {message}", report.device())));
+                    }
+                    _ => Known::Refused,
+                };
+                self.told.insert(uuid, (report.clone(), known));
+                let event = match known {
+                    Known::Taken(_) => Event::Reported,
+                    Known::Refused => Event::Refused,
+                };
+                self.say(event, Some(report), Some(uuid.to_string()), sunk);
+                Ok(())
+            }
+        }
+    }
+
+    /// Says why a device with a reservation is not reported, once.
+    fn say_refusals(&mut self, decided: &[(&Device, Result<Report, report::Refusal>)]) {
+        let mut refused = BTreeMap::new();
+        for (device, report) in decided {
+            if let (Err(refusal), Some(uuid)) = (report, device.uuid) {
+                let reason = refusal.to_string();
+                if self.refused.get(&device.device) != Some(&reason) {
+                    self.lines.push(Line {
+                        schema: SCHEMA,
+                        event: Event::Refused,
+                        device: Some(device.device.clone()),
+                        uuid: Some(uuid.to_string()),
+                        sinks: Vec::new(),
+                        reason: Some(reason.clone()),
+                    });
+                }
+                refused.insert(device.device.clone(), reason);
+            }
+        }
+        self.refused = refused;
+    }
+
+    fn say(&mut self, event: Event, report: Option<&Report>, uuid: Option<String>, sinks: Vec<Sunk>) {
+        self.lines.push(Line {
+            schema: SCHEMA,
+            event,
+            device: report.map(|report| report.device().to_owned()),
+            uuid,
+            sinks,
+            reason: None,
+        });
+    }
+}
+
+fn text(line: &Line) -> String {
+    let event = match line.event {
+        Event::Reported => "reported",
+        Event::Refused => "refused",
+        Event::Withdrawn => "withdrawn",
+    };
+    let mut text = event.to_owned();
+    for word in [&line.device, &line.uuid].into_iter().flatten() {
+        text += &format!(" {word}");
+    }
+    let details: Vec<String> = line
+        .sinks
+        .iter()
+        .map(ToString::to_string)
+        .chain(line.reason.clone())
+        .collect();
+    if !details.is_empty() {
+        text += &format!(": {}", details.join("; "));
+    }
+    text
+}

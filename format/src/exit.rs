@@ -40,3 +40,29 @@ impl From<ExitStatus> for std::process::ExitCode {
         Self::from(status.code())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ExitStatus;
+
+    #[test]
+    fn codes_are_a_contract_with_scripts() {
+        let all = [
+            ExitStatus::Done,
+            ExitStatus::Failed,
+            ExitStatus::Usage,
+            ExitStatus::Refused,
+            ExitStatus::NothingPrepared,
+            ExitStatus::Damaged,
+            ExitStatus::Unsupported,
+        ];
+        assert_eq!(all.map(ExitStatus::code), [0, 1, 2, 3, 4, 5, 6]);
+        #[cfg(feature = "std")]
+        for status in all {
+            let code = std::process::ExitCode::from(status);
+            let expected = std::process::ExitCode::from(status.code());
+            // An exit code cannot be compared, but shown.
+            assert_eq!(std::format!("{code:?}"), std::format!("{expected:?}"));
+        }
+    }
+}

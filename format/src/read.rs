@@ -70,3 +70,43 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
         (**self).read_exact_at(offset, buf)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec;
+
+    /// A program's own file is one that is always there.
+    fn own_program() -> std::fs::File {
+        std::fs::File::open(std::env::current_exe().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_read_where_it_is_asked_to_be() {
+        let file = own_program();
+        assert_eq!(file.size().unwrap().0, file.metadata().unwrap().len());
+        let mut bytes = [0; 4];
+        file.read_exact_at(DeviceOffset(0), &mut bytes).unwrap();
+        assert_eq!(&bytes, b"\x7fELF");
+        let borrowed = &file;
+        let mut two = [0; 2];
+        ReadAt::read_exact_at(&borrowed, DeviceOffset(2), &mut two).unwrap();
+        assert_eq!(&two, b"LF");
+        assert_eq!(ReadAt::size(&borrowed).unwrap(), file.size().unwrap());
+        let end = DeviceOffset(file.size().unwrap().0 - 1);
+        let error = ReadAt::read_exact_at(&file, end, &mut two).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn memory_ends_where_it_ends() {
+        let memory = vec![1u8, 2, 3];
+        let mut two = [0; 2];
+        memory.read_exact_at(DeviceOffset(1), &mut two).unwrap();
+        assert_eq!(two, [2, 3]);
+        for offset in [2, 3, u64::MAX] {
+            let error = memory.read_exact_at(DeviceOffset(offset), &mut two).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+}

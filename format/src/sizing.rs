@@ -166,6 +166,21 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_of_one_page_cannot_straddle_groups() {
+        let one = need(Namespace::Unplaced(PAGE), EntrySizes::XEN_X86_64).unwrap();
+        assert_eq!((one.frame_table.chunks, one.m2p.chunks), (1, 1));
+        let two = need(Namespace::Unplaced(Bytes(2 * FRAME)), EntrySizes::XEN_X86_64).unwrap();
+        assert_eq!((two.frame_table.chunks, two.m2p.chunks), (2, 2));
+    }
+
+    #[test]
+    fn a_namespace_has_its_size_wherever_it_is() {
+        let range = PhysRange::new(PhysAddr(GIB), Bytes(MIB)).unwrap();
+        assert_eq!(Namespace::At(range).size(), Bytes(MIB));
+        assert_eq!(Namespace::Unplaced(Bytes(MIB)).size(), Bytes(MIB));
+    }
+
+    #[test]
     fn about_one_percent() {
         let one_tib = need(Namespace::Unplaced(Bytes(1024 * GIB)), EntrySizes::XEN_X86_64).unwrap();
         assert_eq!(one_tib.frame_table.chunks, 4097);

@@ -374,6 +374,30 @@ mod tests {
     }
 
     #[test]
+    fn arithmetic_has_no_wrong_results() {
+        assert_eq!(Bytes(5).checked_sub(Bytes(3)), Some(Bytes(2)));
+        assert_eq!(Bytes(3).checked_sub(Bytes(5)), None);
+        assert_eq!(LbaSize::from_bytes(512), Some(LbaSize::B512));
+        assert_eq!(LbaSize::from_bytes(4096), Some(LbaSize::B4096));
+        assert_eq!(LbaSize::from_bytes(1024), None);
+        for size in [LbaSize::B512, LbaSize::B4096] {
+            assert_eq!(LbaSize::from_bytes(size.bytes().0), Some(size));
+            let offset = size.offset_of(Lba(7)).unwrap();
+            assert_eq!(size.lba_at(offset), Some(Lba(7)));
+            assert_eq!(size.lba_at(DeviceOffset(offset.0 + 1)), None);
+        }
+    }
+
+    #[test]
+    fn positions_are_shown_in_the_fields_notation() {
+        assert_eq!(PhysAddr(0x1_0000_0000).to_string(), "0x100000000");
+        assert_eq!(DeviceOffset(512).to_string(), "0x200");
+        assert_eq!(Lba(34).to_string(), "LBA 34");
+        let range = PhysRange::new(PhysAddr(0x1000), Bytes(8192)).unwrap();
+        assert_eq!(range.to_string(), "[0x1000, 0x3000) (8 KiB)");
+    }
+
+    #[test]
     fn addresses_take_no_suffix() {
         assert_eq!("0x100000000".parse(), Ok(PhysAddr(1 << 32)));
         assert_eq!("4294967296".parse(), Ok(PhysAddr(1 << 32)));

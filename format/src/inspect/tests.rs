@@ -426,21 +426,40 @@ fn each_damage_has_its_outcome() {
 
 #[test]
 fn what_a_hostile_table_asks_for_is_bounded() {
+    use table::Invalid;
     type Change = fn(&mut gptman::GPTHeader);
-    let changes: &[Change] = &[
-        |h| h.number_of_partition_entries = u32::MAX,
-        |h| h.number_of_partition_entries = 0,
-        |h| h.size_of_partition_entry = u32::MAX,
-        |h| h.size_of_partition_entry = 256,
-        |h| h.partition_entry_lba = u64::MAX,
-        |h| h.partition_entry_lba = 0,
-        |h| h.first_usable_lba = u64::MAX,
-        |h| h.last_usable_lba = u64::MAX,
-        |h| h.first_usable_lba = 0,
-        |h| h.primary_lba = 7,
-        |h| h.last_usable_lba = 0,
+    type Verdict = fn(&Invalid) -> bool;
+    let entries: Verdict = |why| matches!(why, Invalid::Entries { .. });
+    let geometry: Verdict = |why| matches!(why, Invalid::Geometry { .. });
+    let misplaced: Verdict = |why| matches!(why, Invalid::Misplaced { .. });
+    let changes: &[(Change, Verdict)] = &[
+        (|h| h.number_of_partition_entries = u32::MAX, entries),
+        (|h| h.number_of_partition_entries = 0, entries),
+        (|h| h.number_of_partition_entries = 1025, entries),
+        // As many as are supported, but they do not fit before the first usable block.
+        (
+            |h| {
+                h.number_of_partition_entries = 1024;
+                h.first_usable_lba = 34;
+            },
+            geometry,
+        ),
+        (|h| h.size_of_partition_entry = u32::MAX, entries),
+        (|h| h.size_of_partition_entry = 256, entries),
+        (|h| h.partition_entry_lba = u64::MAX, geometry),
+        (|h| h.partition_entry_lba = 0, geometry),
+        (|h| h.partition_entry_lba = 1, geometry),
+        // The entries would lie where partitions may.
+        (|h| h.partition_entry_lba = h.first_usable_lba - 31, geometry),
+        (|h| h.first_usable_lba = u64::MAX, geometry),
+        (|h| h.last_usable_lba = u64::MAX, geometry),
+        (|h| h.last_usable_lba = DISK / 512, geometry),
+        (|h| h.first_usable_lba = 0, geometry),
+        (|h| h.first_usable_lba = 33, geometry),
+        (|h| h.primary_lba = 7, misplaced),
+        (|h| h.last_usable_lba = 0, geometry),
     ];
-    for change in changes {
+    for (change, verdict) in changes {
         let mut disk = Disk::prepared();
         let mut header = disk.inspect().table().unwrap().header().clone();
         change(&mut header);
@@ -465,7 +484,8 @@ fn what_a_hostile_table_asks_for_is_bounded() {
         fields.extend(header.partition_entry_array_crc32.to_le_bytes());
         disk.put(512, &fields);
         let inspection = disk.inspect();
-        assert!(inspection.primary_table.is_err(), "{header:?}");
+        let why = inspection.primary_table.as_ref().unwrap_err();
+        assert!(verdict(why), "{header:?}: {why}");
         assert_eq!(
             inspection.state,
             State::Degraded,
@@ -505,6 +525,101 @@ fn a_copy_that_was_written_for_another_place_in_the_gap_is_found() {
     assert_eq!(inspection.state, State::Degraded, "{}", inspection.reasons());
     assert_eq!(inspection.copy(Which::Backup).offset, offset);
     assert!(inspection.reasons().contains("not at its fixed place"));
+}
+
+#[test]
+fn a_copy_with_the_other_ones_signature_in_its_place_is_not_believed() {
+    // Its own offset is right, so only the signature tells.
+    let mut disk = Disk::prepared();
+    let place = Which::Primary.offset();
+    disk.put(place.0, &superblock().encode_at(Which::Backup, place));
+    let inspection = disk.inspect();
+    assert!(
+        matches!(inspection.copy(Which::Primary).reading, Reading::Corrupt(_)),
+        "{:?}",
+        inspection.copy(Which::Primary)
+    );
+}
+
+#[test]
+fn a_reserved_area_over_a_copy_elsewhere_in_the_gap_is_not_believed() {
+    // An older copy lies where the newer one says that Xen may write; neither is at its fixed place.
+    let mut disk = Disk::prepared();
+    for which in Which::BOTH {
+        disk.wipe(which.offset().0, 4096);
+    }
+    let elsewhere = DeviceOffset(64 << 10);
+    disk.put(elsewhere.0, &superblock().encode_at(Which::Primary, elsewhere));
+    let inside = DeviceOffset(RESERVED.0 + 8192);
+    let older = SuperBlock {
+        sequence: superblock().sequence - 1,
+        reserved: DeviceRange::new(DeviceOffset(4 * MIB), Bytes(4 * MIB)).unwrap(),
+        ..superblock()
+    };
+    disk.put(inside.0, &older.encode_at(Which::Backup, inside));
+    let inspection = disk.inspect();
+    assert_eq!(inspection.state, State::Damaged, "{}", inspection.reasons());
+    assert!(
+        inspection
+            .findings
+            .iter()
+            .any(|finding| matches!(finding, Finding::ReservedCoversCopy { .. })),
+        "{}",
+        inspection.reasons()
+    );
+}
+
+#[test]
+fn of_several_copies_elsewhere_the_newest_counts() {
+    let with = |sequence| SuperBlock {
+        sequence,
+        ..superblock()
+    };
+    for (first, second, counts) in [(5, 9, 9), (9, 5, 9), (7, 7, 7)] {
+        let mut disk = Disk::prepared();
+        for which in Which::BOTH {
+            disk.wipe(which.offset().0, 4096);
+        }
+        let places = [DeviceOffset(64 << 10), DeviceOffset(128 << 10)];
+        for (place, sequence) in places.into_iter().zip([first, second]) {
+            disk.put(place.0, &with(sequence).encode_at(Which::Backup, place));
+        }
+        let report = disk.inspect();
+        let report = report.copy(Which::Backup);
+        assert!(
+            matches!(report.reading, Reading::Valid(found) if found.sequence == counts),
+            "{report:?}"
+        );
+        // Of two that are as new, the one found first.
+        let expected = if second > first { places[1] } else { places[0] };
+        assert_eq!(report.offset, expected);
+    }
+}
+
+#[test]
+fn tables_agree_only_if_all_is_the_same() {
+    let table = |disk: &Disk| disk.inspect().primary_table.unwrap();
+    let partitions = [(DATA, 32 * MIB), (32 * MIB, 60 * MIB)];
+    let one = table(&Disk::partitioned(512, DATA, &partitions));
+    assert!(one.agrees_with(&table(&Disk::partitioned(512, DATA, &partitions))));
+    assert!(!one.agrees_with(&table(&Disk::partitioned(512, DATA - MIB, &partitions))));
+    assert!(!one.agrees_with(&table(&Disk::partitioned(512, DATA, &partitions[..1]))));
+    let mut other = Disk::blank();
+    let mut cursor = Cursor::new(&mut other.bytes);
+    let mut gpt = GPT::new_from(&mut cursor, 512, [7; 16]).unwrap();
+    gpt.header.first_usable_lba = DATA / 512;
+    for number in 1..=2 {
+        gpt[number] = one.entries()[usize::try_from(number).unwrap() - 1].clone();
+    }
+    gpt.write_into(&mut cursor).unwrap();
+    assert!(!one.agrees_with(&table(&other)), "another disk GUID alone");
+    assert_eq!(one.entries().len(), 128);
+}
+
+#[test]
+fn states_have_their_words() {
+    let words = [State::Prepared, State::Degraded, State::Damaged, State::Unprepared].map(State::as_str);
+    assert_eq!(words, ["prepared", "degraded", "damaged", "unprepared"]);
 }
 
 proptest! {

@@ -1,0 +1,88 @@
+//! `cargo xtask coverage`: which lines of the format and of the provisioner the tests run.
+
+use crate::command;
+use crate::mutants;
+use crate::progress::step;
+use crate::workspace;
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+const PACKAGES: [&str; 2] = ["xen-pmem-format", "xen-pmem-provision"];
+
+/// Runs their tests and counts lines.
+///
+/// # Errors
+///
+/// If the tests fail or cannot be measured.
+pub(crate) fn run() -> Result<()> {
+    let tarpaulin = mutants::install("cargo-tarpaulin")?;
+    let target = workspace::target().join("coverage");
+    fs::create_dir_all(&target)?;
+    step("measuring coverage: some ten minutes");
+    let mut command = std::process::Command::new(tarpaulin);
+    command
+        .current_dir(workspace::root())
+        // The tools are run as programs by their tests: those count, too.
+        .args([
+            "tarpaulin",
+            "--engine",
+            "ptrace",
+            "--follow-exec",
+            "--skip-clean",
+            "--timeout",
+            "600",
+        ])
+        .args(["--out", "Json", "--output-dir"])
+        .arg(&target)
+        .arg("--target-dir")
+        .arg(&target);
+    for package in PACKAGES {
+        command.args(["--packages", package]);
+    }
+    command::run(&mut command)?;
+    let report = target.join("tarpaulin-report.json");
+    let text = fs::read_to_string(&report).with_context(|| format!("cannot read {}", report.display()))?;
+    print(&serde_json::from_str(&text)?);
+    println!("\nthe lines that are not covered are in {}", report.display());
+    Ok(())
+}
+
+fn print(report: &Value) {
+    let mut crates: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for file in report["files"].as_array().into_iter().flatten() {
+        let path: Vec<&str> = file["path"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let path = path.join("/").replacen("//", "/", 1);
+        let Ok(path) = Path::new(&path).strip_prefix(workspace::root()) else {
+            continue;
+        };
+        let mut parts = path.components();
+        let folders = (parts.next(), parts.next());
+        let (Some(package), Some(folder)) = folders else {
+            continue;
+        };
+        if folder.as_os_str() != "src" {
+            continue;
+        }
+        let (covered, coverable) = (
+            file["covered"].as_u64().unwrap_or(0),
+            file["coverable"].as_u64().unwrap_or(0),
+        );
+        println!("{:>5} of {:>5}  {}", covered, coverable, path.display());
+        let sum = crates
+            .entry(package.as_os_str().to_string_lossy().into_owned())
+            .or_default();
+        *sum = (sum.0 + covered, sum.1 + coverable);
+    }
+    for (package, (covered, coverable)) in crates {
+        let percent = (covered * 100).checked_div(coverable).unwrap_or(0);
+        println!("{package}: {covered} of {coverable} lines, {percent} %");
+    }
+}

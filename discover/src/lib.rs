@@ -9,6 +9,8 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(feature = "bpf")]
+pub mod bpf;
 pub mod document;
 pub mod firmware;
 pub mod info_block;

@@ -21,6 +21,9 @@ enum Command {
     /// Look once: list persistent memory, what of it is prepared, and where it lies in physical address space
     #[command(after_help = cli::scan::EXIT_CODES)]
     Scan(cli::scan::Arguments),
+    /// Watch the areas reserved for Xen: a line for each write to one, with who wrote
+    #[command(after_help = cli::guard::EXIT_CODES)]
+    Guard(cli::guard::Arguments),
     /// Follow devices as they come, change and go: first all that are there, then a line for each event
     #[command(after_help = cli::monitor::EXIT_CODES)]
     Monitor(cli::monitor::Arguments),
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     flags.start_log();
     let result = match &command {
         Command::Scan(arguments) => cli::scan::run(arguments, flags),
+        Command::Guard(arguments) => cli::guard::run(arguments, flags),
         Command::Monitor(arguments) => cli::monitor::run(arguments, flags),
     };
     end(cli::PROGRAM, result)

@@ -4,6 +4,7 @@ mod bare_provision;
 mod coexistence;
 mod concurrency;
 mod crashing_guest;
+mod guard;
 mod image_offline;
 mod monitor;
 mod nothing_there;
@@ -142,6 +143,12 @@ pub const ALL: &[Scenario] = &[
         about: "the events of boot, hotplug, preparing, repartitioning, disabling and enabling, one for one",
         on: STOCK,
         run: monitor::run,
+    },
+    Scenario {
+        name: "guard",
+        about: "writes to reserved areas are seen, attributed, counted, and their processes killed if so wished",
+        on: STOCK,
+        run: guard::run,
     },
     Scenario {
         name: "watch",

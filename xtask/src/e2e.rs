@@ -52,6 +52,7 @@ const PROGRAMS: &[&str] = &[
     "usr/sbin/e2fsck",
     "usr/sbin/blkid",
     "usr/bin/flock",
+    "usr/bin/setpriv",
     "usr/sbin/dmidecode",
     "usr/bin/xenstore-ls",
     "usr/bin/xenstore-read",

@@ -5,11 +5,35 @@ use crate::progress::step;
 use anyhow::{Result, bail};
 use std::process::Command;
 
-/// A program and the Debian package that has it.
+/// A program, or a file by its path, and the Debian package that has it.
 pub(crate) struct Need {
     pub(crate) program: &'static str,
     pub(crate) package: &'static str,
 }
+
+/// What building the eBPF part needs.
+pub(crate) const BPF: &[Need] = &[
+    Need {
+        program: "clang",
+        package: "clang",
+    },
+    Need {
+        program: "pkg-config",
+        package: "pkg-config",
+    },
+    Need {
+        program: "make",
+        package: "make",
+    },
+    Need {
+        program: "/usr/include/libelf.h",
+        package: "libelf-dev",
+    },
+    Need {
+        program: "/usr/include/zlib.h",
+        package: "zlib1g-dev",
+    },
+];
 
 /// What the scenarios need.
 pub(crate) const E2E: &[Need] = &[

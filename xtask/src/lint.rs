@@ -1,6 +1,7 @@
 //! `cargo xtask lint`: formatting and clippy.
 
 use crate::command;
+use crate::host;
 use crate::progress::step;
 use crate::workspace;
 use anyhow::Result;
@@ -13,11 +14,26 @@ use anyhow::Result;
 pub(crate) fn run() -> Result<()> {
     step("formatting");
     command::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
+    host::install(host::BPF)?;
     step("clippy");
     let clippy = [
         "clippy",
         "--quiet",
         "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    command::run(workspace::cargo().args(clippy))?;
+    step("clippy without the eBPF part");
+    let clippy = [
+        "clippy",
+        "--quiet",
+        "--package",
+        "xen-pmem-discover",
+        "--no-default-features",
         "--all-targets",
         "--locked",
         "--",

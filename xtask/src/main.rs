@@ -1,6 +1,7 @@
 //! Build and test driver of the workspace: `cargo xtask --help`.
 
 mod command;
+mod coverage;
 mod e2e;
 mod fuzz;
 mod host;
@@ -10,6 +11,7 @@ mod libraries;
 mod licences;
 mod lint;
 mod modules;
+mod mutants;
 mod packages;
 mod progress;
 mod suite;
@@ -39,6 +41,10 @@ enum Command {
     Test(test::Options),
     /// Run the fuzz targets, each for a bounded time
     Fuzz(fuzz::Options),
+    /// Run the format's tests on every mutant of it
+    Mutants,
+    /// Count the lines of the format and of the provisioner that tests run
+    Coverage,
     /// Check formatting and run clippy with warnings as errors
     Lint,
     /// Check the licences of all dependencies against licences.json
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Command::Xen(options) => xen::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Mutants => mutants::run(),
+        Command::Coverage => coverage::run(),
         Command::Lint => lint::run(),
         Command::Licences => licences::run(),
     };

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that needs no VM.
 
 use crate::command;
+use crate::host;
 use crate::progress::step;
 use crate::workspace;
 use anyhow::Result;
@@ -19,6 +20,7 @@ pub(crate) struct Options {
 ///
 /// If one fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    host::install(host::BPF)?;
     step("unit, property and CLI tests of the workspace");
     command::run(
         workspace::cargo()
@@ -34,6 +36,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "--package",
         "xen-pmem-format",
         "--no-default-features",
+    ]))?;
+    step("the discoverer without eBPF");
+    command::run(workspace::cargo().args([
+        "test",
+        "--quiet",
+        "--locked",
+        "--package",
+        "xen-pmem-discover",
+        "--no-default-features",
+        "--test",
+        "without_bpf",
     ]))?;
     println!(
         "\nLeft out: the end-to-end scenarios, which boot Xen and Linux in QEMU. Run them with `cargo xtask e2e`."

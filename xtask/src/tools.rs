@@ -1,6 +1,7 @@
 //! The project's own programs, as static binaries that run in any guest.
 
 use crate::command;
+use crate::host;
 use crate::workspace;
 use anyhow::Result;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub(crate) const PMEMCTL: &str = "pmemctl";
 ///
 /// If one does not build.
 pub(crate) fn build() -> Result<Tools> {
+    host::install(host::BPF)?;
     let target = workspace::target().join("static");
     let mut cargo = workspace::cargo();
     cargo

@@ -1,5 +1,6 @@
 //! `monitor`: follows devices.
 
+use super::failed;
 use clap::{Args, ValueEnum};
 use xen_pmem_discover::monitor::changes::Event;
 use xen_pmem_discover::monitor::netlink::Netlink;
@@ -26,20 +27,42 @@ pub(crate) struct Arguments {
 /// Where events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Source {
-    /// The best that is available
+    /// The kernel's broadcast, which is there on every kernel
     Auto,
     /// The kernel's broadcast of device events
     Netlink,
+    /// The kernel's functions that make these events, through eBPF
+    Bpf,
 }
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     match arguments.source {
-        Source::Auto | Source::Netlink => {
-            let netlink = Netlink::open()
-                .map_err(|error| failed(format!("the kernel's device events cannot be listened to: {error}")))?;
-            follow(Monitor::new(Options::default(), netlink), flags)
+        Source::Bpf => follow_bpf(flags),
+        Source::Auto => {
+            // eBPF tells of nothing that the broadcast does not, takes root, and is not in every kernel and build.
+            tracing::info!("the source is netlink: it tells of all that eBPF does, and needs neither root nor BTF");
+            follow_netlink(flags)
         }
+        Source::Netlink => follow_netlink(flags),
     }
+}
+
+fn follow_netlink(flags: Flags) -> Result<ExitStatus, Failure> {
+    let netlink = Netlink::open()
+        .map_err(|error| failed(format!("the kernel's device events cannot be listened to: {error}")))?;
+    follow(Monitor::new(Options::default(), netlink), flags)
+}
+
+#[cfg(feature = "bpf")]
+fn follow_bpf(flags: Flags) -> Result<ExitStatus, Failure> {
+    let hints = xen_pmem_discover::bpf::hints::Hints::open()
+        .map_err(|unavailable| Failure::new(ExitStatus::Unsupported, unavailable.to_string()))?;
+    follow(Monitor::new(Options::default(), hints), flags)
+}
+
+#[cfg(not(feature = "bpf"))]
+fn follow_bpf(_: Flags) -> Result<ExitStatus, Failure> {
+    Err(Failure::new(ExitStatus::Unsupported, super::NO_BPF))
 }
 
 fn follow(mut monitor: Monitor<impl Hints>, flags: Flags) -> Result<ExitStatus, Failure> {
@@ -62,16 +85,12 @@ fn follow(mut monitor: Monitor<impl Hints>, flags: Flags) -> Result<ExitStatus, 
         }
         unread = failures;
         let stopped = stop
-            .or_readable(monitor.fd(), monitor.patience())
+            .or_readable(&[monitor.fd()], monitor.patience())
             .map_err(|error| failed(format!("cannot wait for events: {error}")))?;
         if stopped {
             return Ok(ExitStatus::Done);
         }
     }
-}
-
-fn failed(message: String) -> Failure {
-    Failure::new(ExitStatus::Failed, message)
 }
 
 fn text(event: &Event) -> String {

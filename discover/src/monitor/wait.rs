@@ -27,23 +27,20 @@ impl Stop {
         Ok(Self { caught })
     }
 
-    /// Waits until `fd` is readable, `patience` is over (`None`: never), or a signal has come. Whether one has.
+    /// Waits until one of `readable` is, `patience` is over (`None`: never), or a signal has come. Whether one has.
     ///
     /// # Errors
     ///
     /// Whatever the operating system says.
-    pub fn or_readable(&self, fd: BorrowedFd<'_>, patience: Option<Duration>) -> io::Result<bool> {
+    pub fn or_readable(&self, readable: &[BorrowedFd<'_>], patience: Option<Duration>) -> io::Result<bool> {
         let timeout = patience.map(|patience| Timespec::try_from(patience).unwrap_or_default());
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.caught.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(fd, PollFlags::IN),
-        ];
+        let mut fds = vec![PollFd::from_borrowed_fd(self.caught.as_fd(), PollFlags::IN)];
+        fds.extend(readable.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         match poll(&mut fds, timeout.as_ref()) {
             // Interrupted by a signal: if it was one of these, the next wait says so at once.
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let [caught, _] = &fds;
-        Ok(!caught.revents().is_empty())
+        Ok(fds.first().is_some_and(|caught| !caught.revents().is_empty()))
     }
 }

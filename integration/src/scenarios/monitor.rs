@@ -25,37 +25,40 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 
     run.step("boot Linux");
     let mut vm = run.boot_as(Config::new(Kind::Bare, vec![Nvdimm::unlabelled(&prepared)]))?;
-    let mut follower = Follower::start(&mut vm, "netlink")?;
+    let mut both = Both {
+        netlink: Follower::start(&mut vm, "netlink")?,
+        bpf: Follower::start(&mut vm, "bpf")?,
+    };
     run.step("a region that appears");
     vm.load_nvdimm_drivers()?;
-    follower.expect(&mut vm, &[("appeared", 0), ("prepared", 0)])?;
+    both.expect(&mut vm, &[("appeared", 0), ("prepared", 0)])?;
     run.step("an NVDIMM that is plugged in");
     vm.plug(2, &Nvdimm::unlabelled(&blank))?;
-    follower.expect(&mut vm, &[("appeared", 1), ("unprepared", 1)])?;
+    both.expect(&mut vm, &[("appeared", 1), ("unprepared", 1)])?;
     run.step("it is prepared");
     vm.run("xen-pmem-provision init /dev/pmem1 --partition 128M")?;
-    follower.expect(&mut vm, &[("prepared", 1)])?;
+    both.expect(&mut vm, &[("prepared", 1)])?;
     run.step("it gets another partition");
     vm.run("sgdisk --new=2:0:+64M /dev/pmem1")?;
-    follower.expect(&mut vm, &[("changed", 1)])?;
+    both.expect(&mut vm, &[("changed", 1)])?;
     run.step("its namespace is disabled and enabled");
     let namespace = vm.run("readlink -f /sys/class/block/pmem1/device")?;
     let namespace = namespace.trim().rsplit('/').next().unwrap_or_default().to_owned();
     vm.run(&format!("ndctl disable-namespace {namespace}"))?;
-    follower.expect(&mut vm, &[("gone", 1)])?;
+    both.expect(&mut vm, &[("gone", 1)])?;
     vm.run(&format!("ndctl enable-namespace {namespace}"))?;
-    follower.expect(&mut vm, &[("appeared", 1), ("prepared", 1)])?;
+    both.expect(&mut vm, &[("appeared", 1), ("prepared", 1)])?;
     run.step("its reservation is removed");
     vm.run("xen-pmem-provision remove /dev/pmem1")?;
-    follower.expect(&mut vm, &[("unprepared", 1)])?;
+    both.expect(&mut vm, &[("unprepared", 1)])?;
 
     run.step("more events than there is room for");
-    let pid = follower.pid.clone();
+    let pid = both.netlink.pid.clone();
     vm.run(&format!("kill -STOP {pid}"))?;
     vm.script("i=0; while [ $i -lt 20000 ]; do echo change > /sys/class/block/pmem0/uevent; i=$((i + 1)); done")?;
     vm.run(&format!("ndctl disable-namespace {namespace}"))?;
     vm.run(&format!("kill -CONT {pid}"))?;
-    follower.expect(&mut vm, &[("gone", 1)])?;
+    both.expect(&mut vm, &[("gone", 1)])?;
     let log = vm.run("cat /run/netlink.err")?;
     ensure!(
         log.contains("some are lost"),
@@ -63,15 +66,45 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     );
 
     run.step("a second monitor tells of what is there");
-    let mut second = Follower::start(&mut vm, "second")?;
+    let mut second = Follower::start(&mut vm, "auto")?;
     second.expect(&mut vm, &[("appeared", 0), ("prepared", 0)])?;
     second.stop(&mut vm)?;
     run.step("SIGTERM ends it");
-    follower.stop(&mut vm)?;
+    both.netlink.stop(&mut vm)?;
+    both.bpf.stop(&mut vm)?;
+    run.step("a user without privileges is told so");
+    let output = vm.exec(
+        &[
+            "setpriv",
+            "--reuid=65534",
+            "xen-pmem-discover",
+            "monitor",
+            "--source",
+            "bpf",
+        ],
+        "",
+    )?;
+    ensure!(
+        output.code == Some(6) && output.stderr.contains("run as root"),
+        "{output:?}"
+    );
     run.power_off(vm)
 }
 
-/// A monitor in the guest.
+/// Monitors with both sources, which must tell the same.
+struct Both {
+    netlink: Follower,
+    bpf: Follower,
+}
+
+impl Both {
+    fn expect(&mut self, vm: &mut Vm, expected: &[(&str, usize)]) -> Result<()> {
+        self.netlink.expect(vm, expected)?;
+        self.bpf.expect(vm, expected)
+    }
+}
+
+/// A monitor in the guest, named after its source.
 pub(super) struct Follower {
     name: String,
     pub(super) pid: String,
@@ -84,11 +117,12 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn start(vm: &mut Vm, name: &str) -> Result<Self> {
         let script = format!(
-            "xen-pmem-discover monitor --json > /run/{name}.events 2> /run/{name}.err &
+            "xen-pmem-discover monitor --source {name} --json > /run/{name}.events 2> /run/{name}.err &
             echo $! > /run/{name}.pid; wait $!; echo $? > /run/{name}.exit"
         );
         vm.spawn(&["sh", "-c", &script])?;
         vm.wait_for(&format!("/run/{name}.pid"))?;
+        // eBPF programs take a moment to load: what happens until then is found by the first look.
         Ok(Self {
             name: name.to_owned(),
             pid: vm.attribute(&format!("/run/{name}.pid"))?,

@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         }
         let patience = monitor.patience().map_or(patience, |sooner| sooner.min(patience));
         let stopped = stop
-            .or_readable(monitor.fd(), Some(patience))
+            .or_readable(&[monitor.fd()], Some(patience))
             .map_err(|error| failed(anyhow!("cannot wait for events: {error}")))?;
         if stopped {
             return Ok(ExitStatus::Done);

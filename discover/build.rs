@@ -1,0 +1,36 @@
+//! Builds the eBPF object and its skeleton, if the feature `bpf` is on.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    #[cfg(feature = "bpf")]
+    bpf::build()?;
+    Ok(())
+}
+
+#[cfg(feature = "bpf")]
+mod bpf {
+    use libbpf_cargo::SkeletonBuilder;
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    const SOURCE: &str = "bpf/watch.bpf.c";
+
+    pub(crate) fn build() -> Result<(), Box<dyn std::error::Error>> {
+        println!("cargo::rerun-if-changed={SOURCE}");
+        if Command::new("clang").arg("--version").output().is_err() {
+            return Err("clang is needed for the eBPF part (the feature `bpf`): apt-get install clang libelf-dev zlib1g-dev pkg-config".into());
+        }
+        let skeleton = PathBuf::from(std::env::var("OUT_DIR")?).join("watch.skel.rs");
+        // The kernel's own headers of the build machine's architecture; of its kernel nothing is taken.
+        SkeletonBuilder::new()
+            .source(SOURCE)
+            .clang_args([
+                "-O2",
+                "-Wall",
+                "-Werror",
+                "-I/usr/include/x86_64-linux-gnu",
+                "-D__TARGET_ARCH_x86",
+            ])
+            .build_and_generate(&skeleton)?;
+        Ok(())
+    }
+}

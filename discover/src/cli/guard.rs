@@ -1,0 +1,284 @@
+//! `guard`: watches what is reserved for Xen.
+
+use clap::Args;
+use std::path::PathBuf;
+use xen_pmem_format::cli::{Failure, Flags};
+use xen_pmem_format::exit::ExitStatus;
+
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  ended by SIGTERM or SIGINT, or by its reader
+  1  something failed
+  2  the command line is wrong
+  6  no eBPF here: this build, this kernel or this user has none";
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Devices by node or name [default: all that are prepared, whenever they appear]
+    #[arg(value_name = "DEVICE")]
+    devices: Vec<PathBuf>,
+    /// Send SIGKILL to whoever submits a write to a reserved area
+    #[arg(long)]
+    kill: bool,
+}
+
+#[cfg(not(feature = "bpf"))]
+pub(crate) fn run(_: &Arguments, _: Flags) -> Result<ExitStatus, Failure> {
+    Err(Failure::new(ExitStatus::Unsupported, super::NO_BPF))
+}
+
+#[cfg(feature = "bpf")]
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
+    watching::run(arguments, flags)
+}
+
+#[cfg(feature = "bpf")]
+mod watching {
+    use super::Arguments;
+    use crate::cli::failed;
+    use serde::Serialize;
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::time::Duration;
+    use xen_pmem_discover::bpf::offences::{DiskNumber, Offence, Offences};
+    use xen_pmem_discover::document::Device;
+    use xen_pmem_discover::monitor::Monitor;
+    use xen_pmem_discover::monitor::netlink::Netlink;
+    use xen_pmem_discover::monitor::wait::Stop;
+    use xen_pmem_discover::scan::Options;
+    use xen_pmem_format::cli::{Failure, Flags, Printed};
+    use xen_pmem_format::exit::ExitStatus;
+    use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
+
+    const SCHEMA: u32 = 1;
+    /// How often offences that no event has told of are counted.
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    /// What is printed: one to a line.
+    #[derive(Serialize)]
+    struct Line {
+        schema: u32,
+        event: Event,
+        device: String,
+        /// How many offences this line stands for.
+        count: u64,
+        process: Option<u32>,
+        command: Option<String>,
+        operation: Option<&'static str>,
+        offset: Option<u64>,
+        length: Option<u64>,
+        killed: Option<bool>,
+    }
+
+    #[derive(Clone, Copy, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Event {
+        /// The area is being watched.
+        Watching,
+        /// Somebody wrote.
+        Offence,
+        /// More writes than were told of one by one.
+        More,
+        /// All offences on the device, at the end.
+        Total,
+    }
+
+    pub(super) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
+        let stop = Stop::catch().map_err(|error| failed(format!("signals cannot be caught: {error}")))?;
+        let mut offences = Offences::open(arguments.kill)
+            .map_err(|unavailable| Failure::new(ExitStatus::Unsupported, unavailable.to_string()))?;
+        let netlink = Netlink::open()
+            .map_err(|error| failed(format!("the kernel's device events cannot be listened to: {error}")))?;
+        let mut monitor = Monitor::new(
+            Options {
+                devices: arguments.devices.clone(),
+                ..Options::default()
+            },
+            netlink,
+        );
+        let mut guard = Guard::default();
+        loop {
+            let events = monitor.look().map_err(|error| failed(error.to_string()))?;
+            if !events.is_empty() {
+                guard.settle(&mut offences)?;
+                guard.follow(monitor.devices(), &mut offences)?;
+            }
+            guard.settle(&mut offences)?;
+            if guard.print(flags)? == Printed::NobodyReads {
+                return Ok(ExitStatus::Done);
+            }
+            let patience = monitor.patience().map_or(INTERVAL, |sooner| sooner.min(INTERVAL));
+            let stopped = stop
+                .or_readable(&[monitor.fd(), offences.fd()], Some(patience))
+                .map_err(|error| failed(format!("cannot wait for events: {error}")))?;
+            if stopped {
+                guard.settle(&mut offences)?;
+                guard.total();
+                guard.print(flags)?;
+                return Ok(ExitStatus::Done);
+            }
+        }
+    }
+
+    /// What is watched, and what has been told of it.
+    #[derive(Default)]
+    struct Guard {
+        disks: BTreeMap<DiskNumber, Watched>,
+        lines: Vec<Line>,
+    }
+
+    struct Watched {
+        device: String,
+        area: DeviceRange,
+        /// How many offences have been told of.
+        told: u64,
+    }
+
+    impl Guard {
+        /// Watches the reserved areas of exactly these devices.
+        fn follow<'d>(
+            &mut self,
+            devices: impl Iterator<Item = &'d Device>,
+            offences: &mut Offences,
+        ) -> Result<(), Failure> {
+            let mut disks = BTreeMap::new();
+            for device in devices {
+                if let Some((number, area)) = area(device) {
+                    let before = self.disks.remove(&number).filter(|before| before.area == area);
+                    if before.is_none() {
+                        self.lines
+                            .push(Line::about(Event::Watching, &device.device, 0, Some(area)));
+                    }
+                    let told = before.map_or(0, |before| before.told);
+                    disks.insert(
+                        number,
+                        Watched {
+                            device: device.device.clone(),
+                            area,
+                            told,
+                        },
+                    );
+                }
+            }
+            // What is left is not watched any more.
+            self.total();
+            self.disks = disks;
+            let areas = self.disks.iter().map(|(number, disk)| (*number, disk.area)).collect();
+            offences
+                .watch(areas)
+                .map_err(|error| failed(format!("the kernel does not take the areas to watch: {error}")))
+        }
+
+        /// Tells of what has happened: offences one by one, then those that were only counted.
+        fn settle(&mut self, offences: &mut Offences) -> Result<(), Failure> {
+            let unheard = |error| failed(format!("offences cannot be received: {error}"));
+            for offence in offences.drain().map_err(unheard)? {
+                let Some(disk) = self.disks.get_mut(&offence.disk) else {
+                    continue;
+                };
+                let count = offence.offences.saturating_sub(disk.told);
+                disk.told = disk.told.max(offence.offences);
+                let line = Line::of(&offence, &disk.device, count);
+                self.lines.push(line);
+            }
+            for (number, count) in offences.counts().map_err(unheard)? {
+                let Some(disk) = self.disks.get_mut(&number) else {
+                    continue;
+                };
+                if count > disk.told {
+                    let more = count.saturating_sub(disk.told);
+                    self.lines.push(Line::about(Event::More, &disk.device, more, None));
+                    disk.told = count;
+                }
+            }
+            Ok(())
+        }
+
+        /// Says how many offences there were on each disk.
+        fn total(&mut self) {
+            for disk in self.disks.values() {
+                self.lines
+                    .push(Line::about(Event::Total, &disk.device, disk.told, None));
+            }
+        }
+
+        fn print(&mut self, flags: Flags) -> Result<Printed, Failure> {
+            for line in self.lines.drain(..) {
+                if flags.print_line(&line, || text(&line))? == Printed::NobodyReads {
+                    return Ok(Printed::NobodyReads);
+                }
+            }
+            Ok(Printed::Written)
+        }
+    }
+
+    /// The disk's number and where its reserved area is, from the start of the disk; `None` if there is none to watch.
+    fn area(device: &Device) -> Option<(DiskNumber, DeviceRange)> {
+        if !device.state.is_reportable() {
+            return None;
+        }
+        let (reserved, disk) = (device.reserved?.0, device.device_range?.0);
+        let start = reserved.base().0.checked_sub(disk.base().0)?;
+        let area = DeviceRange::new(DeviceOffset(start), reserved.size())?;
+        let number = std::fs::metadata(&device.device).ok()?.rdev();
+        let number = DiskNumber::new(rustix::fs::major(number), rustix::fs::minor(number))?;
+        Some((number, area))
+    }
+
+    impl Line {
+        fn of(offence: &Offence, device: &str, count: u64) -> Self {
+            Self {
+                schema: SCHEMA,
+                event: Event::Offence,
+                device: device.to_owned(),
+                count,
+                process: Some(offence.process),
+                command: Some(offence.command.clone()),
+                operation: Some(offence.operation.as_str()),
+                offset: Some(offence.offset.0),
+                length: Some(offence.length.0),
+                killed: Some(offence.killed),
+            }
+        }
+
+        fn about(event: Event, device: &str, count: u64, area: Option<DeviceRange>) -> Self {
+            Self {
+                schema: SCHEMA,
+                event,
+                device: device.to_owned(),
+                count,
+                process: None,
+                command: None,
+                operation: None,
+                offset: area.map(|area| area.base().0),
+                length: area.map(|area| area.size().0),
+                killed: None,
+            }
+        }
+    }
+
+    fn text(line: &Line) -> String {
+        let device = &line.device;
+        match line.event {
+            Event::Watching => format!(
+                "{device}: watching {} from offset {:#x} on",
+                Bytes(line.length.unwrap_or_default()),
+                line.offset.unwrap_or_default()
+            ),
+            Event::More => format!("{device}: {} more writes to the reserved area", line.count),
+            Event::Total => format!("{device}: {} writes to the reserved area in all", line.count),
+            Event::Offence => {
+                let killed = if line.killed == Some(true) { ", killed" } else { "" };
+                format!(
+                    "{device}: {} of {} at offset {:#x} reaches the reserved area: process {} ({}){killed}; {} since the line before",
+                    line.operation.unwrap_or_default(),
+                    Bytes(line.length.unwrap_or_default()),
+                    line.offset.unwrap_or_default(),
+                    line.process.unwrap_or_default(),
+                    line.command.as_deref().unwrap_or_default(),
+                    line.count
+                )
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod image_offline;
 mod monitor;
 mod nothing_there;
 mod power_cut;
+mod shapes;
 mod watch;
 mod xen_guest;
 mod xen_hotplug;
@@ -142,13 +143,37 @@ pub const ALL: &[Scenario] = &[
         name: "monitor",
         about: "the events of boot, hotplug, preparing, repartitioning, disabling and enabling, one for one",
         on: STOCK,
-        run: monitor::run,
+        run: monitor::bare,
+    },
+    Scenario {
+        name: "monitor-dom0",
+        about: "the same in a Dom0",
+        on: STOCK,
+        run: monitor::in_dom0,
     },
     Scenario {
         name: "guard",
         about: "writes to reserved areas are seen, attributed, counted, and their processes killed if so wished",
         on: STOCK,
         run: guard::run,
+    },
+    Scenario {
+        name: "shapes-labels",
+        about: "namespaces of all modes in one region, bare and under Xen",
+        on: STOCK,
+        run: shapes::labels,
+    },
+    Scenario {
+        name: "shapes-many",
+        about: "eight NVDIMMs of odd sizes, at addresses that move between boots",
+        on: STOCK,
+        run: shapes::many,
+    },
+    Scenario {
+        name: "shapes-legacy",
+        about: "memory that the kernel's command line declares to be persistent",
+        on: STOCK,
+        run: shapes::legacy,
     },
     Scenario {
         name: "watch",

@@ -29,7 +29,7 @@ pub(crate) fn run() -> Result<()> {
         .args([
             "tarpaulin",
             "--engine",
-            "ptrace",
+            "llvm",
             "--follow-exec",
             "--skip-clean",
             "--timeout",

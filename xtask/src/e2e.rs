@@ -39,6 +39,20 @@ pub(crate) struct Options {
     scenarios: Vec<String>,
 }
 
+impl Options {
+    /// These scenarios on the default suite, with their files kept.
+    pub(crate) fn keeping(scenarios: &[&str]) -> Self {
+        Self {
+            suite: Suite::Trixie,
+            list: false,
+            keep: true,
+            shell: None,
+            jobs: None,
+            scenarios: scenarios.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
 /// Programs that guests have, where the packages put them; `{xen}` stands for Xen's version.
 const PROGRAMS: &[&str] = &[
     "usr/bin/kmod",

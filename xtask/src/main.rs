@@ -3,6 +3,7 @@
 mod command;
 mod coverage;
 mod e2e;
+mod fixtures;
 mod fuzz;
 mod host;
 mod image;
@@ -41,6 +42,8 @@ enum Command {
     Test(test::Options),
     /// Run the fuzz targets, each for a bounded time
     Fuzz(fuzz::Options),
+    /// Record anew the sysfs trees that tests of the discoverer run on
+    Fixtures,
     /// Run the format's tests on every mutant of it
     Mutants,
     /// Count the lines of the format and of the provisioner that tests run
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Xen(options) => xen::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Fixtures => fixtures::run(),
         Command::Mutants => mutants::run(),
         Command::Coverage => coverage::run(),
         Command::Lint => lint::run(),

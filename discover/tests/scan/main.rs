@@ -7,6 +7,7 @@ mod early;
 mod images;
 mod modes;
 mod nesting;
+mod recorded;
 mod requests;
 mod states;
 mod support;

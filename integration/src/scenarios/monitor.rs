@@ -12,7 +12,15 @@ use std::time::{Duration, Instant};
 /// How long an event may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
-pub(super) fn run(run: &Run<'_>) -> Result<()> {
+pub(super) fn bare(run: &Run<'_>) -> Result<()> {
+    follow(run, Kind::Bare)
+}
+
+pub(super) fn in_dom0(run: &Run<'_>) -> Result<()> {
+    follow(run, Kind::Xen)
+}
+
+fn follow(run: &Run<'_>, kind: Kind) -> Result<()> {
     let prepared = run.folder.join("prepared");
     let status = Command::new(&run.manifest.provision)
         .args(["init", "--quiet", "--size", "512M"])
@@ -23,8 +31,8 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     let blank = run.folder.join("blank");
     image::blank(&blank, NVDIMM_SIZE)?;
 
-    run.step("boot Linux");
-    let mut vm = run.boot_as(Config::new(Kind::Bare, vec![Nvdimm::unlabelled(&prepared)]))?;
+    run.step("boot");
+    let mut vm = run.boot_as(Config::new(kind, vec![Nvdimm::unlabelled(&prepared)]))?;
     let mut both = Both {
         netlink: Follower::start(&mut vm, "netlink")?,
         bpf: Follower::start(&mut vm, "bpf")?,

@@ -213,3 +213,61 @@ fn read<D: ReadAt + ?Sized>(device: &D, range: DeviceRange) -> io::Result<Vec<u8
     device.read_exact_at(range.base(), &mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xen_pmem_format::inspect::inspect;
+
+    const SIZE: usize = 4 << 20;
+
+    fn found(device: &Vec<u8>) -> Vec<Trace> {
+        find(device, &inspect(device, None).unwrap()).unwrap().0
+    }
+
+    #[test]
+    fn nothing_is_found_on_a_blank_device() {
+        assert_eq!(found(&vec![0; SIZE]), []);
+    }
+
+    #[test]
+    fn each_signature_is_found_where_its_tool_puts_it() {
+        for Magic(what, offset, bytes) in MAGICS {
+            let mut device = vec![0; SIZE];
+            let start = usize::try_from(*offset).unwrap();
+            device[start..start + bytes.len()].copy_from_slice(bytes);
+            let expected = Trace {
+                what: (*what).to_owned(),
+                offset: DeviceOffset(*offset),
+            };
+            assert!(found(&device).contains(&expected), "{what}: {:?}", found(&device));
+            // A byte off it is somebody's data.
+            device[start..start + bytes.len()].fill(0);
+            device[start + 1..start + 1 + bytes.len()].copy_from_slice(bytes);
+            assert!(!found(&device).contains(&expected), "{what}");
+            assert_ne!(found(&device), [], "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_at_other_places_is_found() {
+        let [magic, swapped] = ZFS_MAGIC;
+        for (what, offset, bytes) in [
+            ("a member of a ZFS pool", 0x2_0400, &magic[..]),
+            ("a member of a ZFS pool", 0x3_fc00, &swapped[..]),
+            ("a member of an md RAID", SIZE - (64 << 10), &[0xfc, 0x4e, 0x2b, 0xa9]),
+            ("a member of an md RAID", SIZE - (8 << 10), &[0xfc, 0x4e, 0x2b, 0xa9]),
+            ("data of an unknown kind", 77, b"x"),
+            ("data of an unknown kind", SIZE - 1, b"x"),
+            ("an MBR partition table or boot sector", 510, &[0x55, 0xaa]),
+        ] {
+            let mut device = vec![0; SIZE];
+            device[offset..offset + bytes.len()].copy_from_slice(bytes);
+            assert!(
+                found(&device).iter().any(|trace| trace.what == what),
+                "{what}: {:?}",
+                found(&device)
+            );
+        }
+    }
+}

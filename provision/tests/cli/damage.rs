@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use xen_pmem_format::superblock::{COPY_SIZE, SuperBlock, Which};
+use xen_pmem_format::units::{Bytes, DeviceRange};
 
 /// What becomes of a damaged image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +42,16 @@ fn swap(file: &File, one: u64, other: u64) {
     file.write_all_at(&pages[1], one).unwrap();
 }
 
+/// Writes a copy of the super block anew with another content and a right checksum.
+fn rewrite(file: &File, which: Which, change: fn(&mut SuperBlock)) {
+    let offset = which.offset();
+    let mut page = [0; COPY_SIZE];
+    file.read_exact_at(&mut page, offset.0).unwrap();
+    let (_, mut superblock) = SuperBlock::decode(&page, offset).unwrap();
+    change(&mut superblock);
+    file.write_all_at(&superblock.encode(which), offset.0).unwrap();
+}
+
 type Damage = (&'static str, fn(&File), Outcome);
 
 const DAMAGES: &[Damage] = &[
@@ -62,6 +74,46 @@ const DAMAGES: &[Damage] = &[
         |f| {
             flip(f, PRIMARY + 48);
             flip(f, BACKUP + 48);
+        },
+        Outcome::Refuses(5),
+    ),
+    (
+        "primary copy newer",
+        |f| rewrite(f, Which::Primary, |s| s.sequence += 1),
+        Outcome::Heals,
+    ),
+    (
+        "backup copy newer",
+        |f| rewrite(f, Which::Backup, |s| s.sequence += 1),
+        Outcome::Heals,
+    ),
+    (
+        "equal sequence, different content",
+        |f| rewrite(f, Which::Backup, |s| s.updated.0 += 1),
+        Outcome::Refuses(5),
+    ),
+    (
+        "both copies of another disk",
+        |f| {
+            for which in Which::BOTH {
+                rewrite(f, which, |s| s.disk_guid = uuid::Uuid::from_u128(9));
+            }
+        },
+        Outcome::Unprepared,
+    ),
+    (
+        "one copy of another disk",
+        |f| rewrite(f, Which::Backup, |s| s.disk_guid = uuid::Uuid::from_u128(9)),
+        Outcome::Heals,
+    ),
+    (
+        "reserved area over the partition",
+        |f| {
+            for which in Which::BOTH {
+                rewrite(f, which, |s| {
+                    s.reserved = DeviceRange::new(s.reserved.base(), Bytes(s.reserved.size().0 + 2 * MIB)).unwrap();
+                });
+            }
         },
         Outcome::Refuses(5),
     ),
@@ -255,7 +307,8 @@ fn each_damage_has_its_outcome() {
                 assert_eq!(state_in_c(&path), "prepared", "{name}");
                 let now = std::fs::read(&path).unwrap();
                 // What was moved away stays where it was moved to, and is not looked at any more.
-                assert!(now == good || name.contains("moved"), "{name}: healed to the byte");
+                let another = name.contains("moved") || name.contains("newer");
+                assert!(now == good || another, "{name}: healed to the byte");
                 provision(&["repair"], &path).code(0);
                 assert!(
                     std::fs::read(&path).unwrap() == now,

@@ -29,6 +29,7 @@ const ATTRIBUTES: &[&str] = &[
     "region0/pfn0.1/namespace",
     "region0/pfn0.1/block/pmem0.1/size",
     "region0/pfn0.1/block/pmem0.1/dev",
+    "region0/badblocks",
 ];
 
 fuzz_target!(|input: &[u8]| {
@@ -57,13 +58,19 @@ fuzz_target!(|input: &[u8]| {
     }
     let nodes = root.path().join("dev");
     fs::create_dir_all(&nodes).unwrap();
-    let options = Options {
-        sysfs: SysfsRoot::new(root.path()),
-        nodes: Nodes::Recorded(nodes),
-        devices: Vec::new(),
-    };
-    // A tree that makes no sense is an error or a device with a reason, never a reservation: there are no bytes behind it.
-    if let Ok(outcome) = scan(&options) {
-        assert!(outcome.scan.devices.iter().all(|device| device.reserved.is_none()));
+    let memory = root.path().join("mem");
+    fs::File::create(&memory).unwrap().set_len(1 << 30).unwrap();
+    // With and without physical memory, which holds nothing.
+    for memory in [None, Some(memory)] {
+        let options = Options {
+            sysfs: SysfsRoot::new(root.path()),
+            nodes: Nodes::Recorded(nodes.clone()),
+            devices: Vec::new(),
+            memory,
+        };
+        // A tree that makes no sense is an error or a device with a reason, never a reservation: there are no bytes behind it.
+        if let Ok(outcome) = scan(&options) {
+            assert!(outcome.scan.devices.iter().all(|device| device.reserved.is_none()));
+        }
     }
 });

@@ -8,6 +8,7 @@ use crate::progress::step;
 use crate::workspace;
 use anyhow::{Context as _, Result};
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// What libFuzzer, which is C++, is built with.
@@ -52,27 +53,12 @@ pub(crate) struct Options {
 ///
 /// If one does not build, or finds something.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    host::install(HOST)?;
     step("building the fuzz targets");
     let target = workspace::target().join("fuzz");
     let found = target.join("found");
     fs::create_dir_all(&found).with_context(|| format!("cannot make {}", found.display()))?;
-    let folder = workspace::root().join("fuzz");
-    command::run(
-        workspace::cargo()
-            .current_dir(&folder)
-            .env("CARGO_TARGET_DIR", &target)
-            .env("RUSTFLAGS", RUSTFLAGS)
-            .args([
-                "build",
-                "--quiet",
-                "--release",
-                "--locked",
-                "--target",
-                TARGET,
-                "--bins",
-            ]),
-    )?;
+    cargo("build", &["--release", "--target", TARGET])?;
+    let folder = folder();
     for (name, longest) in TARGETS {
         if !options.targets.is_empty() && !options.targets.iter().any(|wanted| wanted == name) {
             continue;
@@ -99,4 +85,35 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("{name}: {last}, nothing found");
     }
     Ok(())
+}
+
+/// Runs clippy on the targets, which are apart from the workspace.
+///
+/// # Errors
+///
+/// If it finds something, or their lock file is not up to date.
+pub(crate) fn lint() -> Result<()> {
+    cargo("clippy", &[])
+}
+
+/// One of Cargo's commands on the targets.
+fn cargo(subcommand: &str, more: &[&str]) -> Result<()> {
+    host::install(HOST)?;
+    let mut command = workspace::cargo();
+    command
+        .current_dir(folder())
+        .env("CARGO_TARGET_DIR", workspace::target().join("fuzz"))
+        .args([subcommand, "--quiet", "--locked", "--bins"])
+        .args(more);
+    if subcommand == "build" {
+        command.env("RUSTFLAGS", RUSTFLAGS);
+    } else {
+        command.args(["--", "-D", "warnings"]);
+    }
+    command::run(&mut command)
+}
+
+/// Where the targets are.
+fn folder() -> PathBuf {
+    workspace::root().join("fuzz")
 }

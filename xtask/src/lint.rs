@@ -1,6 +1,7 @@
 //! `cargo xtask lint`: formatting and clippy.
 
 use crate::command;
+use crate::fuzz;
 use crate::host;
 use crate::progress::step;
 use crate::workspace;
@@ -40,5 +41,7 @@ pub(crate) fn run() -> Result<()> {
         "-D",
         "warnings",
     ];
-    command::run(workspace::cargo().args(clippy))
+    command::run(workspace::cargo().args(clippy))?;
+    step("clippy of the fuzz targets");
+    fuzz::lint()
 }

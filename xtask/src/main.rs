@@ -11,6 +11,7 @@ mod kernel;
 mod libraries;
 mod licences;
 mod lint;
+mod miri;
 mod modules;
 mod mutants;
 mod packages;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Options),
     /// Run the fuzz targets, each for a bounded time
     Fuzz(fuzz::Options),
+    /// Run the format's tests in Miri, where that is installed
+    Miri,
     /// Record anew the sysfs trees that tests of the discoverer run on
     Fixtures,
     /// Run the format's tests on every mutant of it
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Fixtures => fixtures::run(),
+        Command::Miri => miri::run(),
         Command::Mutants => mutants::run(),
         Command::Coverage => coverage::run(),
         Command::Lint => lint::run(),

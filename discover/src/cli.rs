@@ -1,15 +1,57 @@
-//! The commands, one a module.
+//! The command line: the commands, one a module.
 
 pub(crate) mod guard;
 pub(crate) mod monitor;
 pub(crate) mod scan;
 mod text;
 
-use xen_pmem_format::cli::Failure;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use std::process::ExitCode;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 
+/// Finds persistent memory prepared for Xen and its physical addresses. Reads only.
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version, after_help = scan::EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look once: list persistent memory, what of it is prepared, and where it lies in physical address space
+    #[command(after_help = scan::EXIT_CODES)]
+    Scan(scan::Arguments),
+    /// Watch the areas reserved for Xen: a line for each write to one, with who wrote
+    #[command(after_help = guard::EXIT_CODES)]
+    Guard(guard::Arguments),
+    /// Follow devices as they come, change and go: first all that are there, then a line for each event
+    #[command(after_help = monitor::EXIT_CODES)]
+    Monitor(monitor::Arguments),
+}
+
+/// The whole command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line of this process says.
+pub fn main() -> ExitCode {
+    let Cli { command, flags } = Cli::parse();
+    flags.start_log();
+    let result = match &command {
+        Command::Scan(arguments) => scan::run(arguments, flags),
+        Command::Guard(arguments) => guard::run(arguments, flags),
+        Command::Monitor(arguments) => monitor::run(arguments, flags),
+    };
+    xen_pmem_format::cli::end(PROGRAM, result)
+}
+
 /// The program's name, for messages.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_NAME");
+pub(crate) const PROGRAM: &str = "xen-pmem-discover";
 
 /// Why a build without eBPF does not do what takes it.
 #[cfg(not(feature = "bpf"))]

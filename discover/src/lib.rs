@@ -11,6 +11,7 @@
 
 #[cfg(feature = "bpf")]
 pub mod bpf;
+pub mod cli;
 pub mod document;
 pub mod firmware;
 pub mod info_block;

@@ -1,4 +1,4 @@
-//! The commands, one a module.
+//! The command line: the commands, one a module.
 
 pub(crate) mod backup;
 mod change;
@@ -10,12 +10,86 @@ pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod verify;
 
+use crate::document::Document;
+use crate::target;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::path::Path;
+use std::process::ExitCode;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::State;
-use xen_pmem_provision::document::Document;
-use xen_pmem_provision::target;
+
+/// The program's name.
+const PROGRAM: &str = "xen-pmem-provision";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed (I/O and the like)
+  2  the command line is wrong
+  3  refused, to protect data or because the device is in use
+  4  there is nothing prepared on the target
+  5  the target is damaged (verify: or degraded): repair is needed";
+
+/// Prepares persistent memory for Xen, offline: partition table, super block, reserved area.
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prepare a device or an image: partition table, super block, reserved area, partitions
+    #[command(after_help = EXIT_CODES)]
+    Init(init::Arguments),
+    /// Show what is on a device or an image
+    #[command(after_help = EXIT_CODES)]
+    Show(show::Arguments),
+    /// Check a device or an image: reads only, and says what is wrong
+    #[command(after_help = EXIT_CODES)]
+    Verify(verify::Arguments),
+    /// Take the super blocks away and give the reserved area back; partitions and their content stay
+    #[command(after_help = EXIT_CODES)]
+    Remove(remove::Arguments),
+    /// Heal a damaged target from its good half; refuse where that is not beyond doubt
+    #[command(after_help = EXIT_CODES)]
+    Repair(repair::Arguments),
+    /// Make the reserved area larger or smaller, within the gap before the first partition
+    #[command(after_help = EXIT_CODES)]
+    Resize(resize::Arguments),
+    /// Save the partition tables and the super blocks in a file
+    #[command(after_help = EXIT_CODES)]
+    Backup(backup::Arguments),
+    /// Put saved partition tables and super blocks back
+    #[command(after_help = EXIT_CODES)]
+    Restore(restore::Arguments),
+}
+
+/// The whole command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line of this process says.
+pub fn main() -> ExitCode {
+    let Cli { command, flags } = Cli::parse();
+    flags.start_log();
+    let result = match &command {
+        Command::Init(arguments) => init::run(arguments, flags),
+        Command::Show(arguments) => show::run(arguments, flags),
+        Command::Verify(arguments) => verify::run(arguments, flags),
+        Command::Remove(arguments) => remove::run(arguments, flags),
+        Command::Repair(arguments) => repair::run(arguments, flags),
+        Command::Resize(arguments) => resize::run(arguments, flags),
+        Command::Backup(arguments) => backup::run(arguments, flags),
+        Command::Restore(arguments) => restore::run(arguments, flags),
+    };
+    xen_pmem_format::cli::end(PROGRAM, result)
+}
 
 /// What went wrong with a target.
 pub(crate) fn failure(target: &Path, status: ExitStatus, error: impl std::fmt::Display) -> Failure {

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backup;
+pub mod cli;
 pub mod commit;
 pub mod device;
 pub mod document;

@@ -1,21 +1,80 @@
-//! The commands, one a module, and what they begin with.
+//! The command line: the commands, one a module, and what they begin with.
 
 pub(crate) mod apply;
 pub(crate) mod status;
 pub(crate) mod watch;
 pub(crate) mod withdraw;
 
+use crate::host::{self, Unfit};
+use crate::turn::{self, Turn};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use xen_pmem_discover::document::Scan;
 use xen_pmem_discover::node::Nodes;
 use xen_pmem_discover::physical_memory::DEV_MEM;
 use xen_pmem_discover::scan::{self, Options};
 use xen_pmem_discover::sysfs::SysfsRoot;
-use xen_pmem_format::cli::Failure;
+use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
-use xen_pmem_report::host::{self, Unfit};
-use xen_pmem_report::turn::{self, Turn};
+
+/// The program's name.
+const PROGRAM: &str = "xen-pmem-report";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done (also where the hypervisor has no pmem support and XenStore is published)
+  1  failed: a sink could not be reached, or refused a report
+  2  the command line is wrong
+  3  refused: something about a prepared device is in doubt, or its memory is in use already
+  4  nothing prepared, or nothing published, was found
+  5  a device that was asked for (with --all: any) is damaged: repair is needed
+  6  not supported here: not Xen, not Dom0, a PVH Dom0, no such hypercall";
+
+/// Reports persistent memory prepared for Xen to the hypervisor and to XenStore.
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Report prepared devices; reporting twice changes nothing
+    #[command(after_help = EXIT_CODES)]
+    Apply(apply::Arguments),
+    /// Show what is published, beside what a scan finds
+    #[command(after_help = EXIT_CODES)]
+    Status(status::Arguments),
+    /// Follow devices: report each prepared one as it appears, and withdraw it from XenStore when it is gone
+    #[command(after_help = EXIT_CODES)]
+    Watch(watch::Arguments),
+    /// Take reports back from XenStore; the hypervisor keeps what it was told until the next boot
+    #[command(after_help = EXIT_CODES)]
+    Withdraw(withdraw::Arguments),
+}
+
+/// The whole command line, for manuals and completions.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line of this process says.
+pub fn main() -> ExitCode {
+    let Cli { command, flags } = Cli::parse();
+    flags.start_log();
+    let result = match &command {
+        Command::Apply(arguments) => apply::run(arguments, flags),
+        Command::Status(arguments) => status::run(arguments, flags),
+        Command::Watch(arguments) => watch::run(arguments, flags),
+        Command::Withdraw(arguments) => withdraw::run(arguments, flags),
+    };
+    xen_pmem_format::cli::end(PROGRAM, result)
+}
 
 /// The schema's number of the documents that the commands print.
 pub(crate) const SCHEMA: u32 = 1;

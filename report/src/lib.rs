@@ -3,6 +3,7 @@
 //! A scan's device becomes a [`report::Report`] only if nothing about it is in doubt; a report goes to [`sink::Sink`]s. Only
 //! this crate talks to Xen.
 
+pub mod cli;
 pub mod host;
 pub mod hypercall;
 pub mod nd_bus;

@@ -35,17 +35,17 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
 #[cfg(feature = "bpf")]
 mod watching {
     use super::Arguments;
+    use crate::bpf::offences::{DiskNumber, Offence, Offences};
     use crate::cli::failed;
+    use crate::document::Device;
+    use crate::monitor::Monitor;
+    use crate::monitor::netlink::Netlink;
+    use crate::monitor::wait::Stop;
+    use crate::scan::Options;
     use serde::Serialize;
     use std::collections::BTreeMap;
     use std::os::unix::fs::MetadataExt as _;
     use std::time::Duration;
-    use xen_pmem_discover::bpf::offences::{DiskNumber, Offence, Offences};
-    use xen_pmem_discover::document::Device;
-    use xen_pmem_discover::monitor::Monitor;
-    use xen_pmem_discover::monitor::netlink::Netlink;
-    use xen_pmem_discover::monitor::wait::Stop;
-    use xen_pmem_discover::scan::Options;
     use xen_pmem_format::cli::{Failure, Flags, Printed};
     use xen_pmem_format::exit::ExitStatus;
     use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};

@@ -1,12 +1,12 @@
 //! `monitor`: follows devices.
 
 use super::failed;
+use crate::monitor::changes::Event;
+use crate::monitor::netlink::Netlink;
+use crate::monitor::wait::Stop;
+use crate::monitor::{Monitor, Source as Hints};
+use crate::scan::Options;
 use clap::{Args, ValueEnum};
-use xen_pmem_discover::monitor::changes::Event;
-use xen_pmem_discover::monitor::netlink::Netlink;
-use xen_pmem_discover::monitor::wait::Stop;
-use xen_pmem_discover::monitor::{Monitor, Source as Hints};
-use xen_pmem_discover::scan::Options;
 use xen_pmem_format::cli::{Failure, Flags, Printed};
 use xen_pmem_format::exit::ExitStatus;
 
@@ -55,7 +55,7 @@ fn follow_netlink(flags: Flags) -> Result<ExitStatus, Failure> {
 
 #[cfg(feature = "bpf")]
 fn follow_bpf(flags: Flags) -> Result<ExitStatus, Failure> {
-    let hints = xen_pmem_discover::bpf::hints::Hints::open()
+    let hints = crate::bpf::hints::Hints::open()
         .map_err(|unavailable| Failure::new(ExitStatus::Unsupported, unavailable.to_string()))?;
     follow(Monitor::new(Options::default(), hints), flags)
 }

@@ -1,12 +1,12 @@
 //! `scan`: looks once.
 
 use super::{PROGRAM, text};
+use crate::node::Nodes;
+use crate::physical_memory::DEV_MEM;
+use crate::scan::{self, Options};
+use crate::sysfs::SysfsRoot;
 use clap::Args;
 use std::path::PathBuf;
-use xen_pmem_discover::node::Nodes;
-use xen_pmem_discover::physical_memory::DEV_MEM;
-use xen_pmem_discover::scan::{self, Options};
-use xen_pmem_discover::sysfs::SysfsRoot;
 use xen_pmem_format::cli::{Failure, Flags, complain};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::PhysAddr;

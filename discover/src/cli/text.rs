@@ -1,7 +1,7 @@
 //! The scan for people.
 
-use xen_pmem_discover::document::{Device, Mode, Span};
-use xen_pmem_discover::scan::Outcome;
+use crate::document::{Device, Mode, Span};
+use crate::scan::Outcome;
 
 /// A paragraph for each device.
 pub(crate) fn of(outcome: &Outcome) -> String {

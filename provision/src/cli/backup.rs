@@ -1,6 +1,8 @@
 //! `backup`: saves the partition tables and the super blocks.
 
 use super::{failure, unusable};
+use crate::backup::Backup;
+use crate::target::{Access, Target};
 use serde::Serialize;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -8,8 +10,6 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
-use xen_pmem_provision::backup::Backup;
-use xen_pmem_provision::target::{Access, Target};
 
 /// Where what is overwritten on devices is saved.
 const FOLDER: &str = "/var/backups/xen-pmem";
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     save(&backup, &arguments.file)?;
     let file = arguments.file.display().to_string();
     let document = Document {
-        schema: xen_pmem_provision::document::SCHEMA,
+        schema: crate::document::SCHEMA,
         target: name.clone(),
         backup: file.clone(),
     };

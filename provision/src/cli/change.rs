@@ -1,15 +1,15 @@
 //! What all commands that change a prepared target have in common: the dry run, the writes, reading back.
 
 use super::{failure, unusable};
+use crate::document::Document;
+use crate::picture;
+use crate::step::{self, Step};
+use crate::target::{Access, Target};
 use serde::Serialize;
 use std::path::Path;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::Inspection;
-use xen_pmem_provision::document::Document;
-use xen_pmem_provision::picture;
-use xen_pmem_provision::step::{self, Step};
-use xen_pmem_provision::target::{Access, Target};
 
 /// A write as a document has it.
 #[derive(Serialize)]

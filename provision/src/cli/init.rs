@@ -2,6 +2,15 @@
 
 use super::change::{Write, writes};
 use super::{backup, failure, unusable};
+use crate::backup::Backup;
+use crate::document::Document;
+use crate::geometry::Geometry;
+use crate::init::{self, Error, Plan, Request};
+use crate::layout::{self, PartitionRequest, Reserve};
+use crate::picture;
+use crate::placement::Found;
+use crate::step::{self, Step};
+use crate::target::{self, Access, Target};
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,15 +23,6 @@ use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::UnixTime;
 use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, PhysAddr};
-use xen_pmem_provision::backup::Backup;
-use xen_pmem_provision::document::Document;
-use xen_pmem_provision::geometry::Geometry;
-use xen_pmem_provision::init::{self, Error, Plan, Request};
-use xen_pmem_provision::layout::{self, PartitionRequest, Reserve};
-use xen_pmem_provision::picture;
-use xen_pmem_provision::placement::Found;
-use xen_pmem_provision::step::{self, Step};
-use xen_pmem_provision::target::{self, Access, Target};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -102,7 +102,7 @@ impl DryRun {
                 type_guid: request.type_guid,
             });
         Self {
-            schema: xen_pmem_provision::document::SCHEMA,
+            schema: crate::document::SCHEMA,
             target: target.to_owned(),
             device_size: geometry.device_size.0,
             disk_guid: plan.superblock.disk_guid,

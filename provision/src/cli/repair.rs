@@ -2,11 +2,11 @@
 
 use super::change::Change;
 use super::failure;
+use crate::repair::{self, Error};
 use std::path::PathBuf;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State};
-use xen_pmem_provision::repair::{self, Error};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -3,12 +3,12 @@
 use super::change::Change;
 use super::init::now;
 use super::{failure, unusable};
+use crate::resize::{self, Error};
 use std::path::PathBuf;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::units::{Bytes, PhysAddr};
-use xen_pmem_provision::resize::{self, Error};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -2,13 +2,13 @@
 
 use super::change::Change;
 use super::failure;
+use crate::backup::{Backup, MAX_FILE};
+use crate::restore::{self, Error};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State};
-use xen_pmem_provision::backup::{Backup, MAX_FILE};
-use xen_pmem_provision::restore::{self, Error};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

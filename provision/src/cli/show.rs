@@ -1,13 +1,13 @@
 //! `show`: what is on a target.
 
 use super::{status_of, unusable_document};
+use crate::document::Document;
+use crate::picture;
+use crate::target::{Access, Target};
 use std::path::PathBuf;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::PhysAddr;
-use xen_pmem_provision::document::Document;
-use xen_pmem_provision::picture;
-use xen_pmem_provision::target::{Access, Target};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -1,12 +1,12 @@
 //! `verify`: whether all is as it should be.
 
 use super::{status_of, unusable_document};
+use crate::document::Document;
+use crate::target::{Access, Target};
 use std::path::PathBuf;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State};
-use xen_pmem_provision::document::Document;
-use xen_pmem_provision::target::{Access, Target};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -3,6 +3,8 @@
 pub(crate) mod sinks;
 
 use super::{SCHEMA, When, failed, read_scan, require_dom0, scan_host, take_turn};
+use crate::nd_bus::NdBus;
+use crate::report::{self, Refusal, Report};
 use serde::Serialize;
 use sinks::{Sinks, Sunk};
 use std::fmt::Write as _;
@@ -12,8 +14,6 @@ use xen_pmem_discover::document::{Scan, State};
 use xen_pmem_discover::sysfs::SysfsRoot;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
-use xen_pmem_report::nd_bus::NdBus;
-use xen_pmem_report::report::{self, Refusal, Report};
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]

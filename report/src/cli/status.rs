@@ -1,16 +1,16 @@
 //! `status`: what the devices, XenStore and the hypervisor say, side by side.
 
 use super::{SCHEMA, When, failed, require_dom0, scan_host};
+use crate::hypercall::{Hypercall, Privcmd};
+use crate::report;
+use crate::status::{self, Hypervisor, InHypervisor};
+use crate::xenstore::XenStore;
 use serde::Serialize;
 use std::fmt::Write as _;
 use xen_pmem_discover::document::Span;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::Bytes;
-use xen_pmem_report::hypercall::{Hypercall, Privcmd};
-use xen_pmem_report::report;
-use xen_pmem_report::status::{self, Hypervisor, InHypervisor};
-use xen_pmem_report::xenstore::XenStore;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}

@@ -2,6 +2,8 @@
 
 use super::apply::sinks::{Choice, Sinks, Sunk, Told};
 use super::{SCHEMA, failed, require_dom0, take_turn};
+use crate::report::{self, Report};
+use crate::sink::{Outcome, Verdict};
 use anyhow::anyhow;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -14,8 +16,6 @@ use xen_pmem_discover::monitor::wait::Stop;
 use xen_pmem_discover::scan::Options;
 use xen_pmem_format::cli::{Failure, Flags, Printed};
 use xen_pmem_format::exit::ExitStatus;
-use xen_pmem_report::report::{self, Report};
-use xen_pmem_report::sink::{Outcome, Verdict};
 
 /// How often XenStore is looked at: a xenstored that was started anew knows nothing.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -1,10 +1,10 @@
 //! `withdraw`: takes reports back from XenStore.
 
 use super::{SCHEMA, failed, require_dom0, take_turn};
+use crate::xenstore::{Published, XenStore};
 use serde::Serialize;
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
-use xen_pmem_report::xenstore::{Published, XenStore};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -1,6 +1,11 @@
 //! The sinks that were asked for, told one after the other: XenStore has what the hypervisor has not refused.
 
 use super::super::failed;
+use crate::hypercall::{Hypercall, Privcmd};
+use crate::nd_bus::NdBus;
+use crate::report::{self, Refusal, Report};
+use crate::sink::{Error, Outcome, Receipt, Sink, Verdict};
+use crate::xenstore::XenStore;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt;
@@ -8,11 +13,6 @@ use std::path::Path;
 use xen_pmem_format::cli::Failure;
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::Bytes;
-use xen_pmem_report::hypercall::{Hypercall, Privcmd};
-use xen_pmem_report::nd_bus::NdBus;
-use xen_pmem_report::report::{self, Refusal, Report};
-use xen_pmem_report::sink::{Error, Outcome, Receipt, Sink, Verdict};
-use xen_pmem_report::xenstore::XenStore;
 
 /// Where to report to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

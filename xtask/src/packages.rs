@@ -225,7 +225,11 @@ fn left_out(name: &str) -> bool {
 }
 
 /// The mirror that the machine's own sources name.
-fn mirror() -> Result<String> {
+///
+/// # Errors
+///
+/// If they name none.
+pub(crate) fn mirror() -> Result<String> {
     let folder = Path::new("/etc/apt");
     let mut files = vec![folder.join("sources.list")];
     if let Ok(parts) = fs::read_dir(folder.join("sources.list.d")) {

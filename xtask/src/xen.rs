@@ -1,11 +1,11 @@
 //! Debian's Xen with the project's patches, built from Debian's source package.
 //!
 //! Neither sources nor binaries are ever committed. The source tarballs come from the mirror that the machine's own sources name; their
-//! checksums from the archive's signed index. Nothing is built again while source version, patches and configuration are the same.
+//! checksums are `xen/patches/source`'s, or the archive's signed index's. Nothing is built again while source version, patches and configuration are the same.
 
 use crate::command;
 use crate::host::{self, Need};
-use crate::packages::Apt;
+use crate::packages::{self, Apt};
 use crate::progress::step;
 use crate::suite::Suite;
 use crate::workspace;
@@ -108,17 +108,18 @@ struct Source {
     debian: PathBuf,
 }
 
-/// A file of a source package, as the signed index has it.
-#[derive(Debug, PartialEq, Eq)]
+/// A file of a source package.
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Listed {
     address: String,
     name: String,
     checksum: String,
 }
 
-/// Fetches the source package, unless it is there.
+/// Fetches the source package, unless it is there: the one that the series is made for, or, when the mirror has that no more, the
+/// suite's newest.
 ///
-/// The `.dsc`, which mirrors may lack, is not needed: its only use would be the checksums, and these stand in the index, too.
+/// The `.dsc`, which mirrors may lack, is not needed: its only use would be the checksums, and these are known.
 fn source() -> Result<Source> {
     let folder = workspace::target().join("xen").join("source");
     let known = folder.join("files");
@@ -133,13 +134,53 @@ fn source() -> Result<Source> {
     step(&format!("fetching the source of Debian {}'s Xen", SUITE.name()));
     fs::create_dir_all(&folder)?;
     let apt = Apt::with_sources(&folder, SUITE)?;
+    let own = own(&packages::mirror()?)?;
+    let fetched = fetch(&apt, &own, &folder).or_else(|error| {
+        step(&format!("trying the newest source instead ({error:#})"));
+        let newest = newest(&apt)?;
+        fetch(&apt, &newest, &folder)
+    })?;
+    let names: Vec<String> = fetched.iter().map(|file| file.name.clone()).collect();
+    let source =
+        Source::among(&folder, names.iter().map(String::as_str)).context("these are not the tarballs of a source")?;
+    fs::write(&known, names.join("\n"))?;
+    Ok(source)
+}
+
+/// The tarballs that the series is made for, on this mirror.
+fn own(mirror: &str) -> Result<Vec<Listed>> {
+    let file = workspace::root().join("xen/patches/source");
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (checksum, name) = line
+                .split_once(' ')
+                .context("xen/patches/source: a checksum and a name")?;
+            let escaped = name.replace('+', "%2b");
+            Ok(Listed {
+                address: format!("{}/pool/main/x/xen/{escaped}", mirror.trim_end_matches('/')),
+                name: name.to_owned(),
+                checksum: checksum.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// The tarballs that the suite's signed index has.
+fn newest(apt: &Apt) -> Result<Vec<Listed>> {
     command::output(apt.get().arg("update"))?;
     let listing = command::text(apt.get().args(["--print-uris", "source", "xen"]))?;
     let listed: Vec<Listed> = listing.lines().filter_map(listed).collect();
-    let tarballs: Vec<&Listed> = listed.iter().filter(|file| file.name.ends_with(".tar.xz")).collect();
-    let source = Source::among(&folder, tarballs.iter().map(|file| file.name.as_str()))
-        .with_context(|| format!("apt lists no source tarballs of xen:\n{listing}"))?;
-    for file in &tarballs {
+    Ok(listed
+        .into_iter()
+        .filter(|file| file.name.ends_with(".tar.xz"))
+        .collect())
+}
+
+/// Downloads files, and compares their checksums.
+fn fetch(apt: &Apt, files: &[Listed], folder: &Path) -> Result<Vec<Listed>> {
+    for file in files {
         let mut helper = Command::new(APT_HELPER);
         helper
             .env("APT_CONFIG", apt.configuration())
@@ -149,9 +190,7 @@ fn source() -> Result<Source> {
             .arg(&file.checksum);
         command::output(&mut helper).with_context(|| format!("fetching {}", file.name))?;
     }
-    let names: Vec<&str> = tarballs.iter().map(|file| file.name.as_str()).collect();
-    fs::write(&known, names.join("\n"))?;
-    Ok(source)
+    Ok(files.to_vec())
 }
 
 impl Source {
@@ -287,6 +326,21 @@ mod tests {
         assert_eq!(listed("Need to get 5105 kB of source archives."), None);
         assert_eq!(listed("'http://mirror.example/x' ../x.orig.tar.xz 1 SHA256:00"), None);
         assert_eq!(listed("'http://mirror.example/x' x.orig.tar.xz 1 MD5Sum:00"), None);
+    }
+
+    #[test]
+    fn the_series_says_what_it_is_made_for() {
+        let own = own("http://mirror.example/debian/").unwrap();
+        assert!(Source::among(Path::new("/f"), own.iter().map(|file| file.name.as_str())).is_some());
+        for file in own {
+            assert!(
+                file.address
+                    .starts_with("http://mirror.example/debian/pool/main/x/xen/xen_4.20"),
+                "{file:?}"
+            );
+            assert!(!file.address.contains('+'), "{file:?}");
+            assert_eq!(file.checksum.len(), "SHA256:".len() + 64, "{file:?}");
+        }
     }
 
     #[test]

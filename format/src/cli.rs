@@ -5,8 +5,11 @@ use clap::ArgAction;
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The flags that every command takes.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -59,7 +62,8 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Flags {
-    /// Sends the log to standard error, as much of it as was asked for.
+    /// Sends the log to standard error, as much of it as was asked for; or, from a service, to systemd's journal with its fields,
+    /// each named `XEN_PMEM_` and its name.
     pub fn start_log(self) {
         let level = match self.verbose {
             0 => LevelFilter::WARN,
@@ -67,6 +71,15 @@ impl Flags {
             2 => LevelFilter::DEBUG,
             _ => LevelFilter::TRACE,
         };
+        if in_journal()
+            && let Ok(journal) = tracing_journald::layer()
+        {
+            tracing_subscriber::registry()
+                .with(journal.with_field_prefix(Some("XEN_PMEM".to_owned())))
+                .with(level.max(LevelFilter::INFO))
+                .init();
+            return;
+        }
         tracing_subscriber::fmt()
             .with_max_level(level)
             .with_writer(io::stderr)
@@ -138,7 +151,20 @@ pub fn end(program: &str, result: Result<ExitStatus, Failure>) -> ExitCode {
     }
 }
 
+/// Whether standard error is systemd's journal, which keeps more of an event than a line (`systemd.exec(5)`, `JOURNAL_STREAM`).
+pub fn in_journal() -> bool {
+    let stream = std::env::var("JOURNAL_STREAM").ok();
+    let stderr = std::fs::metadata("/proc/self/fd/2").ok();
+    stream
+        .zip(stderr)
+        .is_some_and(|(stream, stderr)| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
 /// Tells people what went wrong. That standard error itself fails is nothing that could be told.
 pub fn complain(program: &str, what: &dyn fmt::Display) {
+    if in_journal() {
+        tracing::error!("{what}");
+        return;
+    }
     let _ = writeln!(io::stderr(), "{program}: {what}");
 }

@@ -1,6 +1,8 @@
 //! The command line: the commands, one a module, and what they begin with.
 
 pub(crate) mod apply;
+pub(crate) mod doctor;
+pub(crate) mod hold;
 pub(crate) mod status;
 pub(crate) mod watch;
 pub(crate) mod withdraw;
@@ -25,7 +27,7 @@ const PROGRAM: &str = "xen-pmem-report";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done (also where the hypervisor has no pmem support and XenStore is published)
-  1  failed: a sink could not be reached, or refused a report
+  1  failed: a sink could not be reached, or refused a report; doctor: a step is bad
   2  the command line is wrong
   3  refused: something about a prepared device is in doubt, or its memory is in use already
   4  nothing prepared, or nothing published, was found
@@ -47,6 +49,12 @@ enum Command {
     /// Report prepared devices; reporting twice changes nothing
     #[command(after_help = EXIT_CODES)]
     Apply(apply::Arguments),
+    /// Check step by step whether this host can report, and say what to do where it cannot; changes nothing
+    #[command(after_help = EXIT_CODES)]
+    Doctor(doctor::Arguments),
+    /// Keep drivers from binding to NVDIMMs that are plugged in, so that each is reported first; where the hypervisor takes reports
+    #[command(after_help = EXIT_CODES)]
+    Hold(hold::Arguments),
     /// Show what is published, beside what a scan finds
     #[command(after_help = EXIT_CODES)]
     Status(status::Arguments),
@@ -69,6 +77,8 @@ pub fn main() -> ExitCode {
     flags.start_log();
     let result = match &command {
         Command::Apply(arguments) => apply::run(arguments, flags),
+        Command::Doctor(arguments) => doctor::run(arguments, flags),
+        Command::Hold(arguments) => hold::run(arguments, flags),
         Command::Status(arguments) => status::run(arguments, flags),
         Command::Watch(arguments) => watch::run(arguments, flags),
         Command::Withdraw(arguments) => withdraw::run(arguments, flags),

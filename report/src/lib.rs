@@ -4,6 +4,7 @@
 //! this crate talks to Xen.
 
 pub mod cli;
+pub mod doctor;
 pub mod host;
 pub mod hypercall;
 pub mod nd_bus;

@@ -40,6 +40,16 @@ impl NdBus {
         Self { sysfs }
     }
 
+    /// Has drivers bind to whatever appears, as the kernel does unless told otherwise, or wait until they are bound.
+    ///
+    /// # Errors
+    ///
+    /// If libnvdimm is not loaded, or the kernel refuses.
+    pub fn set_autoprobe(&self, on: bool) -> Result<()> {
+        self.write("drivers_autoprobe", if on { "1" } else { "0" })
+            .context("is libnvdimm loaded?")
+    }
+
     /// Binds the drivers of NVDIMMs and regions that have none, so that namespaces are there, without a driver: what the kernel
     /// does not do itself while `drivers_autoprobe` is off.
     ///
@@ -47,6 +57,8 @@ impl NdBus {
     ///
     /// If the bus cannot be read, or a driver refuses.
     pub fn bind_regions(&self) -> Result<()> {
+        // What the kernel has begun before it was told to hold back.
+        self.settle();
         for (kind, driver) in DIMMS_AND_REGIONS {
             for device in self.unbound(kind)? {
                 self.bind(&device, driver)?;

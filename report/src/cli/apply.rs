@@ -10,9 +10,9 @@ use sinks::{Sinks, Sunk};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use uuid::Uuid;
-use xen_pmem_discover::document::{Scan, State};
+use xen_pmem_discover::document::{self, Scan, State};
 use xen_pmem_discover::sysfs::SysfsRoot;
-use xen_pmem_format::cli::{Failure, Flags};
+use xen_pmem_format::cli::{Failure, Flags, in_journal};
 use xen_pmem_format::exit::ExitStatus;
 
 #[derive(Debug, clap::Args)]
@@ -111,7 +111,10 @@ fn report(arguments: &Arguments, flags: Flags, bus: &NdBus, offline: bool) -> Re
         let rebind = arguments.rebind.then_some(bus);
         let (sunk, refused, status) = match &report {
             Ok(report) => tell(&mut sinks, report, arguments.dry_run, rebind),
-            Err(refusal) => (Vec::new(), Some(refusal.to_string()), status_of(refusal)),
+            Err(refusal) => {
+                journal(device, refusal);
+                (Vec::new(), Some(refusal.to_string()), status_of(refusal))
+            }
         };
         devices.push(Device {
             device: device.device.clone(),
@@ -182,6 +185,17 @@ fn look(arguments: &Arguments) -> Result<Seen, Failure> {
         asked: Some(asked.devices.into_iter().map(|device| device.device).collect()),
         unreadable,
     })
+}
+
+/// Has a service's journal know why a device is not reported. On a terminal it is told otherwise.
+fn journal(device: &document::Device, refusal: &Refusal) {
+    let name = &device.device;
+    if status_of(refusal) == ExitStatus::NothingPrepared {
+        tracing::info!(device = name, "{name}: not reported: {refusal}");
+    } else if in_journal() {
+        let reservation = device.uuid.map(|uuid| uuid.to_string());
+        tracing::error!(device = name, reservation, "{name}: not reported: {refusal}");
+    }
 }
 
 fn status_of(refusal: &Refusal) -> ExitStatus {

@@ -1,13 +1,13 @@
 //! `status`: what the devices, XenStore and the hypervisor say, side by side.
 
 use super::{SCHEMA, When, failed, require_dom0, scan_host};
-use crate::hypercall::{Hypercall, Privcmd};
+use crate::hypercall::{Hypercall, Registered};
 use crate::report;
 use crate::status::{self, Hypervisor, InHypervisor};
-use crate::xenstore::XenStore;
+use crate::xenstore::{Published, XenStore};
 use serde::Serialize;
 use std::fmt::Write as _;
-use xen_pmem_discover::document::Span;
+use xen_pmem_discover::document::{Scan, Span};
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::Bytes;
@@ -61,11 +61,7 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
         .and_then(|store| store.published())
         .map_err(failed)?;
     let (scan, unreadable) = scan_host(&[], When::Late)?;
-    let reports: Vec<_> = report::of_all(&scan.devices)
-        .into_iter()
-        .filter_map(|(_, report)| report.ok())
-        .collect();
-    let reservations = status::compare(&reports, &published, &hypervisor()?);
+    let reservations = compared(&scan, &published, &hypervisor()?);
     let document = Document {
         schema: SCHEMA,
         reservations: reservations.into_iter().map(Reservation::from).collect(),
@@ -80,19 +76,33 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     })
 }
 
+/// What a scan, XenStore and the hypervisor say, side by side.
+pub(crate) fn compared(scan: &Scan, published: &[Published], hypervisor: &Hypervisor) -> Vec<status::Reservation> {
+    let reports: Vec<_> = report::of_all(&scan.devices)
+        .into_iter()
+        .filter_map(|(_, report)| report.ok())
+        .collect();
+    status::compare(&reports, published, hypervisor)
+}
+
 /// Asks the hypervisor. That there is no way to it is shown, and keeps nobody from seeing the rest.
 fn hypervisor() -> Result<Hypervisor, Failure> {
-    let mut hypercall: Hypercall<Privcmd> = match Hypercall::open() {
-        Ok(hypercall) => hypercall,
+    match Hypercall::open() {
+        Ok(mut hypercall) => Ok(hypervisor_of(Some(hypercall.registered().map_err(failed)?))),
         Err(error) => {
             tracing::warn!("{error:#}");
-            return Ok(Hypervisor::Unknown);
+            Ok(Hypervisor::Unknown)
         }
-    };
-    Ok(match hypercall.registered().map_err(failed)? {
-        None => Hypervisor::Unsupported,
-        Some(ranges) => Hypervisor::Knows(ranges),
-    })
+    }
+}
+
+/// The hypervisor that gave this answer, if it gave any.
+pub(crate) fn hypervisor_of(answer: Option<Option<Vec<Registered>>>) -> Hypervisor {
+    match answer {
+        None => Hypervisor::Unknown,
+        Some(None) => Hypervisor::Unsupported,
+        Some(Some(ranges)) => Hypervisor::Knows(ranges),
+    }
 }
 
 /// A table, and below it what is wrong.

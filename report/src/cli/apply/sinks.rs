@@ -152,12 +152,14 @@ impl Sinks {
             };
             verdict = result.as_ref().ok().and_then(|receipt| receipt.verdict);
             let (one, status) = sunk(hypercall.name(), result);
+            journal(report, &one, status);
             all.push(one);
             overall = status;
         }
         let go_on = matches!(overall, ExitStatus::Done | ExitStatus::Unsupported);
         if let Some(store) = self.xenstore.as_mut().filter(|_| go_on) {
             let (one, status) = sunk(store.name(), store.publish(report, verdict));
+            journal(report, &one, status);
             all.push(one);
             overall = status;
         }
@@ -174,6 +176,19 @@ fn publish_unbound(hypercall: &mut Hypercall<Privcmd>, report: &Report, bus: &Nd
     hypercall.ask(report)?;
     bus.without_driver(Path::new(report.device()), || hypercall.publish(report, None))
         .map_err(|error| Error::InUse(format!("{error:#}")))?
+}
+
+/// Has a service's journal know what became of a report. On a terminal it is told otherwise.
+fn journal(report: &Report, sunk: &Sunk, status: ExitStatus) {
+    let (device, reservation) = (report.device(), report.uuid().to_string());
+    let Sunk {
+        sink, outcome, used, ..
+    } = *sunk;
+    if matches!(status, ExitStatus::Done | ExitStatus::Unsupported) {
+        tracing::info!(device, reservation, sink, outcome, used, "{device}: {sunk}");
+    } else if xen_pmem_format::cli::in_journal() {
+        tracing::error!(device, reservation, sink, outcome, "{device}: {sunk}");
+    }
 }
 
 fn sunk(sink: &'static str, result: Result<Receipt, Error>) -> (Sunk, ExitStatus) {

@@ -1,0 +1,174 @@
+//! Manual pages: what the command lines say of themselves, and the sections that they cannot know.
+
+use crate::sections::{self, Page};
+use anyhow::{Context as _, Result};
+use clap::Command;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+/// The section of the manual for administrators.
+const SECTION: &str = "8";
+
+/// The pages of these tools and of their subcommands: file names and contents.
+///
+/// # Errors
+///
+/// If a command has no hand-written sections.
+pub(crate) fn pages(tools: impl IntoIterator<Item = Command>) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut pages = Vec::new();
+    for mut tool in tools {
+        tool = tool.disable_help_subcommand(true);
+        tool.build();
+        let subcommands: Vec<Command> = tool.get_subcommands().cloned().collect();
+        let name = tool.get_name().to_owned();
+        pages.push(page(&name, &name, tool)?);
+        for subcommand in subcommands {
+            let words = format!("{name} {}", subcommand.get_name());
+            pages.push(page(&words, &name, subcommand)?);
+        }
+    }
+    Ok(pages)
+}
+
+/// The page of one command, called `words` on a command line, of the tool `tool`.
+fn page(words: &str, tool: &str, command: Command) -> Result<(String, Vec<u8>)> {
+    let written = sections::of(words).with_context(|| format!("`{words}` has no examples"))?;
+    let title = words.replace(' ', "-");
+    // The exit codes, which the help ends with, have a section of their own.
+    let exit_codes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    let man = Man::new(command.after_help("").after_long_help("").version(version))
+        .title(title.to_uppercase())
+        .section(SECTION)
+        .source(format!("xen-pmem {version}"))
+        .manual("xen-pmem");
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    if words == tool {
+        man.render_subcommands_section(&mut text)?;
+    }
+    rest(written, &exit_codes, tool, &title).to_writer(&mut text)?;
+    Ok((format!("{title}.{SECTION}"), text))
+}
+
+/// What follows the options.
+fn rest(written: &Page, exit_codes: &str, tool: &str, title: &str) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXAMPLES"]);
+    for (what, line) in written.examples {
+        roff.control("PP", []);
+        roff.text([roman(*what)]);
+        roff.control("RS", ["4"]).control("EX", []);
+        roff.text([bold(*line)]);
+        roff.control("EE", []).control("RE", []);
+    }
+    roff.control("SH", ["EXIT STATUS"]);
+    for line in exit_codes.lines().skip(1) {
+        if let Some((code, meaning)) = line.trim().split_once(' ') {
+            roff.control("TP", ["4"]);
+            roff.text([bold(code)]);
+            roff.text([roman(meaning.trim())]);
+        }
+    }
+    if !written.files.is_empty() {
+        roff.control("SH", ["FILES"]);
+        for (path, what) in written.files {
+            roff.control("TP", []);
+            roff.text([bold(*path)]);
+            roff.text([roman(*what)]);
+        }
+    }
+    roff.control("SH", ["SEE ALSO"]);
+    let mut others: Vec<String> = written.see_also.iter().map(|page| (*page).to_owned()).collect();
+    if title != tool {
+        others.insert(0, format!("{tool}({SECTION})"));
+    }
+    for (index, other) in others.iter().enumerate() {
+        let (name, section) = other.split_once('(').unwrap_or((other, ""));
+        let comma = if index + 1 == others.len() { "" } else { "," };
+        roff.text([bold(name), roman(format!("({section}{comma}"))]);
+    }
+    roff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_command_has_a_page_and_every_reference_leads_to_one() {
+        let pages = pages(crate::tools()).unwrap();
+        let mut names: BTreeSet<String> = pages.iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(names.len(), pages.len());
+        assert!(
+            names.contains("xen-pmem-provision-init.8") && names.contains("xen-pmem-report.8"),
+            "{names:?}"
+        );
+        names.insert(crate::specification::NAME.to_owned());
+        for (name, text) in &pages {
+            let text = String::from_utf8(text.clone()).unwrap();
+            for section in [
+                "NAME",
+                "SYNOPSIS",
+                "DESCRIPTION",
+                "OPTIONS",
+                "EXAMPLES",
+                "EXIT STATUS",
+                "SEE ALSO",
+            ] {
+                let quoted = if section.contains(' ') {
+                    format!("\"{section}\"")
+                } else {
+                    section.to_owned()
+                };
+                assert!(
+                    text.contains(&format!(".SH {quoted}\n")),
+                    "{name} has no {section}:\n{text}"
+                );
+            }
+        }
+        for page in sections::ALL {
+            for other in page.see_also.iter().filter(|other| other.starts_with("xen-pmem")) {
+                let file = other.replace('(', ".").replace(')', "");
+                assert!(names.contains(&file), "{} refers to {other}", page.command);
+            }
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_command_line_of_its_command() {
+        for page in sections::ALL {
+            assert!(!page.examples.is_empty(), "{}", page.command);
+            for (_, line) in page.examples {
+                let line = line.split(" | ").next().unwrap();
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let tool = crate::tools().into_iter().find(|tool| tool.get_name() == words[0]);
+                let matches = tool.unwrap_or_else(|| panic!("{line}")).try_get_matches_from(&words);
+                matches.unwrap_or_else(|error| panic!("{line}: {error}"));
+                assert!(
+                    line.starts_with(page.command),
+                    "{line} is no example of {}",
+                    page.command
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_page_is_without_a_command() {
+        let pages: Vec<String> = pages(crate::tools())
+            .unwrap()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        for page in sections::ALL {
+            let file = format!("{}.{SECTION}", page.command.replace(' ', "-"));
+            assert!(pages.contains(&file), "{}", page.command);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! `doctor`: checks a host step by step.
+
+use super::status::{compared, hypervisor_of};
+use super::{SCHEMA, When, scan_host};
+use crate::doctor::{self, Step, Verdict};
+use crate::host;
+use crate::hypercall::Hypercall;
+use crate::xenstore::XenStore;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::path::Path;
+use xen_pmem_format::cli::{Failure, Flags};
+use xen_pmem_format::exit::ExitStatus;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    steps: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    name: &'static str,
+    verdict: &'static str,
+    found: String,
+    hint: Option<String>,
+}
+
+impl From<Step> for Line {
+    fn from(step: Step) -> Self {
+        Self {
+            name: step.name,
+            verdict: step.verdict.as_str(),
+            found: step.found,
+            hint: step.hint,
+        }
+    }
+}
+
+pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
+    let (steps, status) = examine(Path::new("/"))?;
+    let document = Document {
+        schema: SCHEMA,
+        steps: steps.into_iter().map(Line::from).collect(),
+    };
+    flags.print(&document, || text(&document))?;
+    Ok(status)
+}
+
+/// Takes all steps, and says how the program ends.
+fn examine(root: &Path) -> Result<(Vec<Step>, ExitStatus), Failure> {
+    let fit = host::check(root);
+    let is_fit = fit.is_ok();
+    let mut steps = doctor::host(&fit);
+    steps.extend(doctor::modules(root));
+    steps.push(doctor::firmware(root));
+    let (scan, unreadable) = scan_host(&[], When::Late)?;
+    steps.extend(doctor::namespaces(&scan.devices));
+    steps.extend(doctor::superblocks(&scan.devices));
+    if is_fit {
+        let store = XenStore::connect().and_then(|store| store.published());
+        let answer = Hypercall::open().and_then(|mut xen| xen.registered());
+        let says = |error: &anyhow::Error| format!("{error:#}");
+        steps.push(doctor::xenstore(&store.as_ref().map(|_| ()).map_err(says)));
+        steps.push(doctor::hypercall(&answer.as_ref().map(Clone::clone).map_err(says)));
+        match store {
+            Ok(published) => {
+                let hypervisor = hypervisor_of(answer.ok());
+                steps.extend(doctor::reports(&compared(&scan, &published, &hypervisor)));
+            }
+            Err(_) => steps.push(Step::skipped("reports", "XenStore does not answer")),
+        }
+    } else {
+        for name in ["xenstored", "hypercall", "reports"] {
+            steps.push(Step::skipped(name, "nothing can be reported from here"));
+        }
+    }
+    steps.push(doctor::btf(root));
+    let bad = steps.iter().any(|step| step.verdict == Verdict::Bad);
+    let status = if !is_fit {
+        ExitStatus::Unsupported
+    } else if bad || unreadable {
+        ExitStatus::Failed
+    } else {
+        ExitStatus::Done
+    };
+    Ok((steps, status))
+}
+
+fn text(document: &Document) -> String {
+    let mut text = String::new();
+    for Line {
+        name,
+        verdict,
+        found,
+        hint,
+    } in &document.steps
+    {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{verdict:<8}{name:<14}{found}");
+        if let Some(hint) = hint {
+            let _ = writeln!(text, "{:22}-> {hint}", "");
+        }
+    }
+    text
+}

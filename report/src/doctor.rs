@@ -1,0 +1,403 @@
+//! What a host needs for reports, judged one step after the other: what was found, and what to do where it is not as it should be.
+
+use crate::host::Unfit;
+use crate::hypercall::Registered;
+use crate::status::Reservation;
+use std::fs;
+use std::io;
+use std::path::Path;
+use xen_pmem_discover::document::{Device, Mode, State};
+use xen_pmem_discover::nfit;
+
+/// How a step went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Good,
+    /// Reports work without it, or less well.
+    Note,
+    /// Reports fail for it.
+    Bad,
+    /// It could not be looked at, for a step before it is bad.
+    Skipped,
+}
+
+impl Verdict {
+    /// The word that documents use.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Note => "note",
+            Self::Bad => "bad",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What was looked at, in a word or two.
+    pub name: &'static str,
+    /// How it went.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Step {
+    fn new(name: &'static str, verdict: Verdict, found: impl Into<String>) -> Self {
+        Self {
+            name,
+            verdict,
+            found: found.into(),
+            hint: None,
+        }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+
+    /// A step that was not taken, because of another.
+    pub fn skipped(name: &'static str, because: &str) -> Self {
+        Self::new(name, Verdict::Skipped, because)
+    }
+}
+
+/// Whether this is a Dom0 that can report.
+pub fn host(found: &Result<(), Unfit>) -> Vec<Step> {
+    let xen = || Step::new("Xen", Verdict::Good, "this is a Xen host");
+    let dom0 = || Step::new("Dom0", Verdict::Good, "this is Dom0");
+    match found {
+        Ok(()) => vec![xen(), dom0(), Step::new("PV", Verdict::Good, "Dom0 is a PV guest")],
+        Err(unfit @ (Unfit::NotXen(_) | Unfit::Io { .. })) => vec![
+            Step::new("Xen", Verdict::Bad, unfit.to_string())
+                .hint("boot Xen (Debian: install xen-system-amd64, and choose it in the boot menu)"),
+        ],
+        Err(unfit @ Unfit::NotDom0) => vec![
+            xen(),
+            Step::new("Dom0", Verdict::Bad, unfit.to_string()).hint("run it in Dom0"),
+        ],
+        Err(unfit @ Unfit::Pvh) => vec![
+            xen(),
+            dom0(),
+            Step::new("PV", Verdict::Bad, unfit.to_string()).hint("remove dom0=pvh from Xen's command line"),
+        ],
+    }
+}
+
+/// Modules that persistent memory takes in Dom0, and what is missing without each.
+const MODULES: [(&str, &str, Verdict); 3] = [
+    ("libnvdimm", "regions and namespaces", Verdict::Bad),
+    ("nfit", "NVDIMMs that firmware lists", Verdict::Bad),
+    ("nd_pmem", "block devices", Verdict::Note),
+];
+
+/// Whether the drivers are there. `root` is `/` but in tests.
+pub fn modules(root: &Path) -> Vec<Step> {
+    let missing = MODULES
+        .iter()
+        .filter(|(module, _, _)| !root.join("sys/module").join(module).exists());
+    let steps: Vec<Step> = missing
+        .map(|(module, what, verdict)| {
+            Step::new("modules", *verdict, format!("{module} is not loaded: no {what}")).hint(format!(
+                "modprobe {module}; udev does so by itself where there are NVDIMMs"
+            ))
+        })
+        .collect();
+    if steps.is_empty() {
+        let names = MODULES.map(|(module, _, _)| module).join(", ");
+        return vec![Step::new("modules", Verdict::Good, format!("{names} are loaded"))];
+    }
+    steps
+}
+
+/// What firmware says of NVDIMMs. `root` is `/` but in tests.
+pub fn firmware(root: &Path) -> Step {
+    let step = |verdict, found: String| Step::new("NFIT", verdict, found);
+    let bytes = match fs::read(root.join("sys/firmware/acpi/tables/NFIT")) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return step(Verdict::Note, "firmware has no NFIT: no NVDIMMs at boot".to_owned())
+                .hint("look into the firmware's set-up whether NVDIMMs are enabled; memory of `memmap=` and NVDIMMs plugged in later have none");
+        }
+        Err(error) => return step(Verdict::Bad, format!("the NFIT cannot be read: {error}")).hint("run as root"),
+    };
+    match nfit::ranges(&bytes) {
+        Err(error) => step(Verdict::Bad, format!("firmware's NFIT {error}")).hint("update the firmware"),
+        Ok(ranges) => {
+            let broken: Vec<String> = ranges
+                .iter()
+                .filter(|range| !range.state.is_sound())
+                .map(|range| range.range.to_string())
+                .collect();
+            if broken.is_empty() {
+                step(
+                    Verdict::Good,
+                    format!("firmware lists {} of persistent memory", ranges_of(ranges.len())),
+                )
+            } else {
+                step(
+                    Verdict::Bad,
+                    format!(
+                        "NVDIMMs behind {} have failed or cannot save their content",
+                        broken.join(", ")
+                    ),
+                )
+                .hint("see `ndctl list -DH`; the hypervisor takes no report on them")
+            }
+        }
+    }
+}
+
+fn ranges_of(count: usize) -> String {
+    if count == 1 {
+        "1 range".to_owned()
+    } else {
+        format!("{count} ranges")
+    }
+}
+
+/// What namespaces there are, and whether their modes can hold a reservation.
+pub fn namespaces(devices: &[Device]) -> Vec<Step> {
+    if devices.is_empty() {
+        return vec![
+            Step::new("namespaces", Verdict::Bad, "there is no persistent memory")
+                .hint("`ndctl list -RNi` shows regions and what could become a namespace"),
+        ];
+    }
+    devices
+        .iter()
+        .map(|device| {
+            let name = &device.device;
+            let found = |word: &str| format!("{name}: {word}");
+            match device.mode {
+                Mode::Fsdax => Step::new("namespaces", Verdict::Good, found("fsdax")),
+                Mode::Raw => Step::new("namespaces", Verdict::Good, found("raw")),
+                Mode::Image => Step::new("namespaces", Verdict::Note, found("an image")),
+                Mode::Devdax => Step::new("namespaces", Verdict::Note, found("devdax: it has no block device, and cannot be prepared"))
+                    .hint("ndctl create-namespace --reconfig=NAMESPACE --mode=fsdax --map=mem gives it one, and gives up its content"),
+                Mode::Sector => Step::new("namespaces", Verdict::Note, found("sector (BTT): its blocks have no fixed address; it cannot be prepared"))
+                    .hint("ndctl create-namespace --reconfig=NAMESPACE --mode=fsdax --map=mem changes that, and gives up its content"),
+            }
+        })
+        .collect()
+}
+
+/// What is prepared.
+pub fn superblocks(devices: &[Device]) -> Vec<Step> {
+    let able = devices.iter().filter(|device| device.state != State::Unsupported);
+    let steps: Vec<Step> = able
+        .map(|device| {
+            let name = &device.device;
+            let reason = device.reason.as_deref().unwrap_or("no reason was given");
+            let step = |verdict, found: String| Step::new("super blocks", verdict, format!("{name}: {found}"));
+            match device.state {
+                State::Prepared => step(Verdict::Good, "prepared".to_owned()),
+                State::Degraded => step(Verdict::Note, format!("prepared, and degraded: {reason}"))
+                    .hint(format!("xen-pmem-provision repair {name}")),
+                State::Damaged => {
+                    step(Verdict::Bad, format!("damaged: {reason}")).hint(format!("xen-pmem-provision verify {name}"))
+                }
+                State::Unprepared | State::Unsupported => {
+                    step(Verdict::Note, "not prepared: an ordinary disk".to_owned())
+                        .hint(format!("xen-pmem-provision init {name} --dry-run"))
+                }
+            }
+        })
+        .collect();
+    if steps.is_empty() {
+        return vec![Step::skipped("super blocks", "there is no device that could have one")];
+    }
+    steps
+}
+
+/// Whether XenStore answers.
+pub fn xenstore(answer: &Result<(), String>) -> Step {
+    match answer {
+        Ok(()) => Step::new("xenstored", Verdict::Good, "XenStore answers"),
+        Err(error) => Step::new("xenstored", Verdict::Bad, error.clone())
+            .hint("start Xen's daemons (Debian: systemctl start xen; the package xen-utils-common has them)"),
+    }
+}
+
+/// Whether the hypervisor takes reports.
+pub fn hypercall(answer: &Result<Option<Vec<Registered>>, String>) -> Step {
+    match answer {
+        Ok(Some(known)) => Step::new(
+            "hypercall",
+            Verdict::Good,
+            format!("the hypervisor takes reports, and knows {}", ranges_of(known.len())),
+        ),
+        Ok(None) => Step::new(
+            "hypercall",
+            Verdict::Note,
+            "the hypervisor has no pmem support: reports end in XenStore",
+        )
+        .hint("boot a Xen with the project's patches to have its structures on the pmem"),
+        Err(error) => Step::new("hypercall", Verdict::Bad, error.clone()).hint("modprobe xen-privcmd; run as root"),
+    }
+}
+
+/// What is reported, and whether all sides agree.
+pub fn reports(reservations: &[Reservation]) -> Vec<Step> {
+    if reservations.is_empty() {
+        return vec![Step::skipped("reports", "nothing is prepared and nothing is published")];
+    }
+    reservations
+        .iter()
+        .flat_map(|it| {
+            let name = it
+                .device
+                .as_deref()
+                .or(it.uuid.as_deref())
+                .unwrap_or("a range of the hypervisor's");
+            if it.disagreements.is_empty() {
+                return vec![Step::new(
+                    "reports",
+                    Verdict::Good,
+                    format!("{name}: reported, and all sides agree"),
+                )];
+            }
+            it.disagreements
+                .iter()
+                .map(|what| {
+                    Step::new("reports", Verdict::Bad, format!("{name}: {what}"))
+                        .hint("`xen-pmem-report status` has the details, `journalctl -t xen-pmem-report` what happened")
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// Whether the kernel has what eBPF programs need. `root` is `/` but in tests.
+pub fn btf(root: &Path) -> Step {
+    if root.join("sys/kernel/btf/vmlinux").exists() {
+        Step::new("BTF", Verdict::Good, "the kernel describes its types")
+    } else {
+        Step::new(
+            "BTF",
+            Verdict::Note,
+            "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)",
+        )
+        .hint("`xen-pmem-discover guard` and `monitor --source bpf` need a kernel that does; all else works")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::device;
+    use crate::status::{InHypervisor, InStore};
+
+    fn verdicts(steps: &[Step]) -> Vec<Verdict> {
+        steps.iter().map(|step| step.verdict).collect()
+    }
+
+    /// All that is not good says what to do, unless it was not looked at.
+    fn has_hints(steps: &[Step]) {
+        for step in steps {
+            let wanted = matches!(step.verdict, Verdict::Note | Verdict::Bad);
+            assert_eq!(step.hint.is_some(), wanted, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        use Verdict::{Bad, Good};
+        for (found, expected) in [
+            (Ok(()), &[Good, Good, Good][..]),
+            (Err(Unfit::NotXen("there is none")), &[Bad]),
+            (Err(Unfit::NotDom0), &[Good, Bad]),
+            (Err(Unfit::Pvh), &[Good, Good, Bad]),
+        ] {
+            let steps = host(&found);
+            assert_eq!(verdicts(&steps), expected, "{found:?}");
+            has_hints(&steps);
+        }
+    }
+
+    #[test]
+    fn modules_and_tables() {
+        let root = tempfile::tempdir().unwrap();
+        let steps = modules(root.path());
+        assert_eq!(verdicts(&steps), [Verdict::Bad, Verdict::Bad, Verdict::Note]);
+        has_hints(&steps);
+        for (module, _, _) in MODULES {
+            fs::create_dir_all(root.path().join("sys/module").join(module)).unwrap();
+        }
+        assert_eq!(verdicts(&modules(root.path())), [Verdict::Good]);
+
+        assert_eq!(firmware(root.path()).verdict, Verdict::Note);
+        let tables = root.path().join("sys/firmware/acpi/tables");
+        fs::create_dir_all(&tables).unwrap();
+        fs::write(tables.join("NFIT"), b"no such thing").unwrap();
+        let step = firmware(root.path());
+        assert_eq!(step.verdict, Verdict::Bad);
+        has_hints(&[step, btf(root.path()), firmware(Path::new("/nowhere"))]);
+        assert_eq!(btf(root.path()).verdict, Verdict::Note);
+        fs::create_dir_all(root.path().join("sys/kernel/btf")).unwrap();
+        fs::write(root.path().join("sys/kernel/btf/vmlinux"), b"").unwrap();
+        assert_eq!(btf(root.path()).verdict, Verdict::Good);
+    }
+
+    #[test]
+    fn devices() {
+        for (mode, expected) in [
+            (Mode::Raw, Verdict::Good),
+            (Mode::Fsdax, Verdict::Good),
+            (Mode::Devdax, Verdict::Note),
+            (Mode::Sector, Verdict::Note),
+        ] {
+            let steps = namespaces(&[Device { mode, ..device() }]);
+            assert_eq!(verdicts(&steps), [expected], "{mode:?}");
+            has_hints(&steps);
+        }
+        for (state, expected) in [
+            (State::Prepared, Verdict::Good),
+            (State::Degraded, Verdict::Note),
+            (State::Damaged, Verdict::Bad),
+            (State::Unprepared, Verdict::Note),
+            (State::Unsupported, Verdict::Skipped),
+        ] {
+            let steps = superblocks(&[Device { state, ..device() }]);
+            assert_eq!(verdicts(&steps), [expected], "{state:?}");
+            has_hints(&steps);
+        }
+        assert_eq!(verdicts(&namespaces(&[])), [Verdict::Bad]);
+    }
+
+    #[test]
+    fn answers() {
+        for (step, expected) in [
+            (xenstore(&Ok(())), Verdict::Good),
+            (xenstore(&Err("no socket".into())), Verdict::Bad),
+            (hypercall(&Ok(None)), Verdict::Note),
+            (hypercall(&Ok(Some(Vec::new()))), Verdict::Good),
+            (hypercall(&Err("no device".into())), Verdict::Bad),
+        ] {
+            assert_eq!(step.verdict, expected, "{step:?}");
+            has_hints(&[step]);
+        }
+        let reservation = |disagreements: &[&str]| Reservation {
+            uuid: None,
+            device: Some("/dev/pmem0".into()),
+            range: None,
+            reserved: None,
+            partitions: None,
+            xenstore: InStore::Ready,
+            hypervisor: InHypervisor::Unsupported,
+            disagreements: disagreements.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let steps = reports(&[reservation(&[]), reservation(&["one", "two"])]);
+        assert_eq!(verdicts(&steps), [Verdict::Good, Verdict::Bad, Verdict::Bad]);
+        has_hints(&steps);
+        assert_eq!(verdicts(&reports(&[])), [Verdict::Skipped]);
+    }
+}

@@ -21,15 +21,21 @@ mod bpf {
         }
         let skeleton = PathBuf::from(std::env::var("OUT_DIR")?).join("watch.skel.rs");
         // The kernel's own headers of the build machine's architecture; of its kernel nothing is taken.
+        let mut arguments = [
+            "-O2",
+            "-Wall",
+            "-Werror",
+            "-I/usr/include/x86_64-linux-gnu",
+            "-D__TARGET_ARCH_x86",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        // The object's line information names no folder of the machine that builds.
+        arguments.push(format!("-ffile-prefix-map={}=.", std::env::var("CARGO_MANIFEST_DIR")?));
+        arguments.push(format!("-ffile-prefix-map={}=.", std::env::current_dir()?.display()));
         SkeletonBuilder::new()
             .source(SOURCE)
-            .clang_args([
-                "-O2",
-                "-Wall",
-                "-Werror",
-                "-I/usr/include/x86_64-linux-gnu",
-                "-D__TARGET_ARCH_x86",
-            ])
+            .clang_args(arguments)
             .build_and_generate(&skeleton)?;
         Ok(())
     }

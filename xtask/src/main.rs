@@ -2,6 +2,7 @@
 
 mod command;
 mod coverage;
+mod dist;
 mod e2e;
 mod fixtures;
 mod fuzz;
@@ -37,6 +38,8 @@ struct Cli {
 enum Command {
     /// Run the end-to-end scenarios on real Xen, Dom0, libnvdimm and xenstored, in QEMU
     E2e(e2e::Options),
+    /// Make Debian packages and a tarball of static binaries, with manual pages and completions, in target/dist
+    Dist(dist::Options),
     /// Build Debian's Xen with the project's patches and print the path of the hypervisor
     Xen(xen::Options),
     /// Run all unit, property and CLI tests of the workspace; no VM
@@ -60,6 +63,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::E2e(options) => e2e::run(&options),
+        Command::Dist(options) => dist::run(&options),
         Command::Xen(options) => xen::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),

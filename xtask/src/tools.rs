@@ -4,7 +4,8 @@ use crate::command;
 use crate::host;
 use crate::workspace;
 use anyhow::Result;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Named explicitly, so that build scripts and procedural macros, which cannot be static, are not built with the same flags.
@@ -37,26 +38,59 @@ pub(crate) const PMEMCTL: &str = "pmemctl";
 /// If one does not build.
 pub(crate) fn build() -> Result<Tools> {
     host::install(host::BPF)?;
-    let target = workspace::target().join("static");
-    let mut cargo = workspace::cargo();
-    cargo
-        .env("CARGO_TARGET_DIR", &target)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .args(["build", "--quiet", "--release", "--locked", "--target", TARGET]);
-    for program in PROGRAMS {
-        cargo.args(["--package", program, "--bin", program]);
-    }
-    cargo.args(["--package", "xen-pmem-integration", "--bin", AGENT]);
-    command::run(&mut cargo)?;
-    let folder = target.join(TARGET).join("release");
+    let tools = build_in(workspace::root(), &workspace::target().join("static"))?;
     let xen = workspace::root().join("xen");
     command::run(
         Command::new("gcc")
             .args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I"])
             .arg(xen.join("include"))
             .arg("-o")
-            .arg(folder.join(PMEMCTL))
+            .arg(tools.path(PMEMCTL))
             .arg(xen.join("tests/pmemctl.c")),
     )?;
-    Ok(Tools { folder })
+    Ok(tools)
+}
+
+/// Builds the tools and the agent of the workspace at `root`, with build artefacts in `target`.
+///
+/// # Errors
+///
+/// If one does not build.
+pub(crate) fn build_in(root: &Path, target: &Path) -> Result<Tools> {
+    let mut cargo = workspace::cargo();
+    cargo
+        .current_dir(root)
+        .env("CARGO_TARGET_DIR", target)
+        .env(
+            "CARGO_ENCODED_RUSTFLAGS",
+            flags(root, &["-Ctarget-feature=+crt-static"]),
+        )
+        .args(["build", "--quiet", "--release", "--locked", "--target", TARGET]);
+    for program in PROGRAMS {
+        cargo.args(["--package", program, "--bin", program]);
+    }
+    cargo.args(["--package", "xen-pmem-integration", "--bin", AGENT]);
+    command::run(&mut cargo)?;
+    Ok(Tools {
+        folder: target.join(TARGET).join("release"),
+    })
+}
+
+/// What `CARGO_ENCODED_RUSTFLAGS` separates flags by.
+const SEPARATOR: &str = "\x1f";
+
+/// The compiler's flags for what is shipped, as Cargo takes them: no path of the machine that builds gets into a binary.
+pub(crate) fn flags(root: &Path, more: &[&str]) -> OsString {
+    let home = std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    );
+    let remapped = [(root, "xen-pmem"), (&home, "cargo")].map(|(from, to)| {
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(from);
+        flag.push(format!("={to}"));
+        flag
+    });
+    let flags: Vec<OsString> = remapped.into_iter().chain(more.iter().map(OsString::from)).collect();
+    flags.join(OsStr::new(SEPARATOR))
 }

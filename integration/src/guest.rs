@@ -70,7 +70,7 @@ impl Vm {
     ///
     /// If it does not; with all that it said.
     pub fn script(&mut self, script: &str) -> Result<String> {
-        let output = self.exec(&["/usr/bin/busybox", "sh", "-e"], script)?;
+        let output = self.exec(&["sh", "-e"], script)?;
         ensure!(
             output.code == Some(0),
             "the script\n{script}\nended with {:?}\n{}{}",

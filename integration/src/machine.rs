@@ -12,6 +12,8 @@ const PROCESSOR: &str = "-machine q35,nvdimm=on -accel tcg,thread=multi -cpu max
 const FRAME: &str = "-nodefaults -no-user-config -vga none -nic none -nographic -no-reboot";
 /// Linux's command line but for the console. An oops is a panic, and a panic the end.
 const LINUX: &str = "loglevel=5 mitigations=off cryptomgr.notests oops=panic panic=-1";
+/// More of it for an installed system.
+const SYSTEM: &str = "root=/dev/vda rw systemd.show_status=false";
 /// Xen's command line.
 const XEN: &str = "console=com1 com1=115200,8n1 dom0_mem=1G bootscrub=0 spec-ctrl=no noreboot";
 
@@ -54,6 +56,58 @@ impl Hypervisor {
     }
 }
 
+/// What a machine runs from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// An initramfs with the tools under test and little else; the agent is the first process.
+    Memory,
+    /// An installed Debian system on a disk; what is written to it is forgotten at power-off.
+    System(Initramfs),
+}
+
+/// What made an installed system's initramfs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initramfs {
+    /// initramfs-tools, Debian's default.
+    InitramfsTools,
+    /// dracut.
+    Dracut,
+}
+
+/// What a machine starts, and its root file system.
+struct Software<'a> {
+    vmlinux: &'a Path,
+    vmlinuz: &'a Path,
+    initramfs: &'a Path,
+    disk: Option<&'a Path>,
+}
+
+impl<'a> Software<'a> {
+    fn of(root: Root, manifest: &'a Manifest) -> std::io::Result<Self> {
+        let made_by = match root {
+            Root::Memory => {
+                return Ok(Self {
+                    vmlinux: &manifest.vmlinux,
+                    vmlinuz: &manifest.vmlinuz,
+                    initramfs: &manifest.initramfs,
+                    disk: None,
+                });
+            }
+            Root::System(made_by) => made_by,
+        };
+        let system = manifest.system.as_ref().ok_or(std::io::ErrorKind::NotFound)?;
+        Ok(Self {
+            vmlinux: &system.vmlinux,
+            vmlinuz: &system.vmlinuz,
+            initramfs: match made_by {
+                Initramfs::InitramfsTools => &system.initramfs,
+                Initramfs::Dracut => &system.dracut,
+            },
+            disk: Some(&system.image),
+        })
+    }
+}
+
 /// A machine to be.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -61,6 +115,8 @@ pub struct Config {
     pub kind: Kind,
     /// Which Xen, if it is one.
     pub hypervisor: Hypervisor,
+    /// What its root file system is.
+    pub root: Root,
     /// How much memory it has. The addresses of its NVDIMMs follow from it.
     pub memory_mib: u64,
     /// The NVDIMMs that it starts with.
@@ -79,6 +135,7 @@ impl Config {
         Self {
             kind,
             hypervisor: Hypervisor::Stock,
+            root: Root::Memory,
             memory_mib: 2048,
             nvdimms,
             linux: Vec::new(),
@@ -164,24 +221,35 @@ pub(crate) fn arguments(
             &format!("nvdimm,id=nv{index},memdev=mem{index}{label}{address}"),
         );
     }
-    let initramfs = manifest.initramfs.display();
+    let software = Software::of(config.root, manifest)?;
+    let mut linux = vec![LINUX];
+    if let Some(disk) = software.disk {
+        add(
+            "-drive",
+            &format!("file={},format=raw,if=virtio,snapshot=on", disk.display()),
+        );
+        linux.push(SYSTEM);
+    }
+    let initramfs = software.initramfs.display();
     match config.kind {
         Kind::Bare => {
-            add("-kernel", &manifest.vmlinuz.display().to_string());
-            add("-append", &command_line(&["console=ttyS0", LINUX], &config.linux));
+            linux.insert(0, "console=ttyS0");
+            add("-kernel", &software.vmlinuz.display().to_string());
+            add("-append", &command_line(&linux, &config.linux));
             add("-initrd", &initramfs.to_string());
         }
         Kind::Xen => {
             let xen = manifest
                 .hypervisor(config.hypervisor)
                 .ok_or(std::io::ErrorKind::NotFound)?;
+            linux.insert(0, "console=hvc0");
             add("-kernel", &xen.display().to_string());
             add("-append", &command_line(&[XEN], &config.xen));
             // A list of multiboot modules: a comma ends one, two are a comma.
-            let linux = command_line(&["console=hvc0", LINUX], &config.linux).replace(',', ",,");
+            let linux = command_line(&linux, &config.linux).replace(',', ",,");
             add(
                 "-initrd",
-                &format!("{} {linux},{initramfs}", manifest.vmlinux.display()),
+                &format!("{} {linux},{initramfs}", software.vmlinux.display()),
             );
         }
     }
@@ -210,6 +278,7 @@ mod tests {
             vmlinux: path("/vmlinux"),
             vmlinuz: path("/vmlinuz"),
             initramfs: path("/initramfs"),
+            system: None,
             provision: path("/provision"),
             work: path("/work"),
             keep: false,

@@ -29,12 +29,29 @@ pub struct Manifest {
     pub vmlinuz: PathBuf,
     /// The guests' file system.
     pub initramfs: PathBuf,
+    /// An installed system, if one was made.
+    pub system: Option<System>,
     /// The provisioner, for use on this machine.
     pub provision: PathBuf,
     /// The folder that scenarios make theirs in.
     pub work: PathBuf,
     /// Whether the scenarios' folders are kept.
     pub keep: bool,
+}
+
+/// A Debian system with the project's packages installed, and the agent as a service.
+#[derive(Clone, Debug, Deserialize)]
+pub struct System {
+    /// The image of its root file system: a disk without partitions.
+    pub image: PathBuf,
+    /// Its Linux unpacked, for Xen to start.
+    pub vmlinux: PathBuf,
+    /// Its Linux as installed.
+    pub vmlinuz: PathBuf,
+    /// Its initramfs, made by initramfs-tools.
+    pub initramfs: PathBuf,
+    /// The same made by dracut.
+    pub dracut: PathBuf,
 }
 
 impl Manifest {

@@ -6,6 +6,7 @@ mod concurrency;
 mod crashing_guest;
 mod guard;
 mod image_offline;
+mod installed;
 mod monitor;
 mod nothing_there;
 mod power_cut;
@@ -35,11 +36,14 @@ pub struct Scenario {
     pub about: &'static str,
     /// The hypervisors that it is run on; for one without any, the first.
     pub on: &'static [Hypervisor],
+    /// Whether it boots an installed system.
+    pub system: bool,
     /// Runs it.
     pub run: fn(&Run<'_>) -> Result<()>,
 }
 
 const STOCK: &[Hypervisor] = &[Hypervisor::Stock];
+const PATCHED: &[Hypervisor] = &[Hypervisor::Patched];
 const PATCHED_AND_DEBUG: &[Hypervisor] = &[Hypervisor::Patched, Hypervisor::Debug];
 const BOTH: &[Hypervisor] = &[Hypervisor::Stock, Hypervisor::Patched];
 
@@ -83,126 +87,175 @@ pub const ALL: &[Scenario] = &[
         name: "bare-provision",
         about: "bare Linux prepares a raw NVDIMM; file system and partitioning tool work on it",
         on: STOCK,
+        system: false,
         run: bare_provision::run,
     },
     Scenario {
         name: "xen-report",
         about: "the same NVDIMM under Xen: discovered, published in XenStore, withdrawn",
         on: BOTH,
+        system: false,
         run: xen_report::run,
     },
     Scenario {
         name: "xen-provision-fsdax",
         about: "Dom0 prepares a fsdax namespace, bare Linux reads it, both with DAX",
         on: BOTH,
+        system: false,
         run: xen_provision_fsdax::run,
     },
     Scenario {
         name: "image-offline",
         about: "an image prepared without privileges on the host is an NVDIMM prepared at first boot",
         on: BOTH,
+        system: false,
         run: image_offline::run,
     },
     Scenario {
         name: "nothing-there",
         about: "no Xen, no NVDIMM, nothing prepared: clear words, the right exit codes, nothing written",
         on: BOTH,
+        system: false,
         run: nothing_there::run,
+    },
+    Scenario {
+        name: "installed",
+        about: "a Debian system with the packages: reports at boot and on hotplug; upgrade, removal, purge",
+        on: BOTH,
+        system: true,
+        run: installed::lifecycle,
+    },
+    Scenario {
+        name: "installed-dracut",
+        about: "the same from an initramfs made by dracut",
+        on: PATCHED,
+        system: true,
+        run: installed::dracut,
+    },
+    Scenario {
+        name: "installed-not-early",
+        about: "without the early report, or without time for it, boot goes on and the reason is said",
+        on: PATCHED,
+        system: true,
+        run: installed::not_early,
+    },
+    Scenario {
+        name: "installed-bare",
+        about: "on bare Linux the installed units are quiet",
+        on: STOCK,
+        system: true,
+        run: installed::bare,
     },
     Scenario {
         name: "xen-lives",
         about: "Xen's structures live in the reserved areas: which frames change, and that file systems go on",
         on: PATCHED_AND_DEBUG,
+        system: false,
         run: xen_lives::run,
     },
     Scenario {
         name: "xen-refuses",
         about: "reports that Xen refuses or that fail midway leave it as it was; late reports of raw devices",
         on: PATCHED_AND_DEBUG,
+        system: false,
         run: xen_refuses::run,
     },
     Scenario {
         name: "xen-guest",
         about: "after a report a guest domain starts and stops",
         on: PATCHED_AND_DEBUG,
+        system: false,
         run: xen_guest::run,
     },
     Scenario {
         name: "xen-hotplug",
         about: "NVDIMMs plugged into a running host are reported before their driver binds",
         on: PATCHED_AND_DEBUG,
+        system: false,
         run: xen_hotplug::run,
     },
     Scenario {
         name: "xen-sizing",
         about: "what init reserves against what Xen uses, 128 MiB to 64 GiB at odd addresses",
         on: PATCHED_AND_DEBUG,
+        system: false,
         run: xen_sizing::run,
     },
     Scenario {
         name: "monitor",
         about: "the events of boot, hotplug, preparing, repartitioning, disabling and enabling, one for one",
         on: STOCK,
+        system: false,
         run: monitor::bare,
     },
     Scenario {
         name: "monitor-dom0",
         about: "the same in a Dom0",
         on: STOCK,
+        system: false,
         run: monitor::in_dom0,
     },
     Scenario {
         name: "guard",
         about: "writes to reserved areas are seen, attributed, counted, and their processes killed if so wished",
         on: STOCK,
+        system: false,
         run: guard::run,
     },
     Scenario {
         name: "shapes-labels",
         about: "namespaces of all modes in one region, bare and under Xen",
         on: STOCK,
+        system: false,
         run: shapes::labels,
     },
     Scenario {
         name: "shapes-many",
         about: "eight NVDIMMs of odd sizes, at addresses that move between boots",
         on: STOCK,
+        system: false,
         run: shapes::many,
     },
     Scenario {
         name: "shapes-legacy",
         about: "memory that the kernel's command line declares to be persistent",
         on: STOCK,
+        system: false,
         run: shapes::legacy,
     },
     Scenario {
         name: "watch",
         about: "reports come and go with their devices, without udev; copied disks; xenstored and watch started anew",
         on: STOCK,
+        system: false,
         run: watch::run,
     },
     Scenario {
         name: "power-cut",
         about: "QEMU is killed 20 times while the guest changes the layout: the host always finds the old or the new one",
         on: STOCK,
+        system: false,
         run: power_cut::run,
     },
     Scenario {
         name: "coexistence",
         about: "sgdisk, sfdisk, parted, partprobe and ndctl on a prepared NVDIMM",
         on: STOCK,
+        system: false,
         run: coexistence::run,
     },
     Scenario {
         name: "concurrency",
         about: "a second provisioner, a lock, readers of the partition table, a device that disappears",
         on: STOCK,
+        system: false,
         run: concurrency::run,
     },
     Scenario {
         name: "crashing-guest",
         about: "a guest that crashes or does not come up is noticed at once, and called what it is",
         on: STOCK,
+        system: false,
         run: crashing_guest::run,
     },
 ];

@@ -1,6 +1,7 @@
 //! The command line: the commands, one a module.
 
 pub(crate) mod backup;
+mod canvas;
 mod change;
 pub(crate) mod init;
 pub(crate) mod remove;

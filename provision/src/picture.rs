@@ -1,5 +1,10 @@
 //! A device as people see it.
 
+pub mod bar;
+pub mod drawing;
+pub mod parts;
+
+use self::bar::Canvas;
 use crate::geometry::Geometry;
 use crate::layout::Layout;
 use crate::step::Step;
@@ -7,7 +12,6 @@ use std::fmt::Write as _;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::sizing::Need;
 use xen_pmem_format::superblock::Which;
-use xen_pmem_format::table::Table;
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
 
 /// A row of the picture.
@@ -62,8 +66,8 @@ fn head_rows(table_end: DeviceOffset, reserved: DeviceRange) -> Vec<Row> {
     rows
 }
 
-/// A device as it is.
-pub fn of_device(target: &str, inspection: &Inspection, geometry: &Geometry) -> String {
+/// A device as it is: what is to be said of it, and its parts as a bar and as a list.
+pub fn of_device(target: &str, inspection: &Inspection, geometry: &Geometry, canvas: Canvas) -> String {
     let mut text = format!("{target}: {}, {}\n", inspection.state.as_str(), inspection.device_size);
     for finding in &inspection.findings {
         let _ = writeln!(text, "  - {finding}");
@@ -71,18 +75,7 @@ pub fn of_device(target: &str, inspection: &Inspection, geometry: &Geometry) -> 
     if let Some(advice) = advice(target, inspection) {
         let _ = writeln!(text, "  {advice}");
     }
-    let partitions = |table: &Table| -> Vec<Row> {
-        let what = |number, name: &str| format!("partition {number} {name:?}");
-        table
-            .partitions()
-            .iter()
-            .map(|p| Row {
-                range: p.range,
-                what: what(p.number, &p.name),
-            })
-            .collect()
-    };
-    if let Some((superblock, table)) = inspection.reservation() {
+    if let Some((superblock, _)) = inspection.reservation() {
         let _ = writeln!(
             text,
             "  reservation {}, sequence {}, written by {}",
@@ -90,15 +83,19 @@ pub fn of_device(target: &str, inspection: &Inspection, geometry: &Geometry) -> 
             superblock.sequence,
             superblock.creator.as_str()
         );
+    }
+    if let Some(table) = inspection.table() {
         let _ = writeln!(text, "  disk GUID {}", table.disk_guid());
-        text.push_str(&heading(geometry));
-        let mut all = head_rows(table.head().end(), superblock.reserved);
-        all.extend(partitions(table));
-        text.push_str(&rows(&all, geometry));
-    } else if let Some(table) = inspection.table() {
-        let _ = writeln!(text, "  disk GUID {}", table.disk_guid());
-        text.push_str(&heading(geometry));
-        text.push_str(&rows(&partitions(table), geometry));
+        let parts = parts::of(inspection);
+        text.push_str(&bar::draw(&parts, canvas));
+        let _ = writeln!(text, "   {}", heading(geometry).trim_end());
+        for part in &parts {
+            let row = Row {
+                range: part.range,
+                what: part.name.clone(),
+            };
+            let _ = write!(text, "  {}{}", bar::letter(part, canvas), rows(&[row], geometry));
+        }
     }
     text
 }

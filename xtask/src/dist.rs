@@ -73,10 +73,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 ///
 /// If something does not build.
 pub(crate) fn packages(folder: &Path, version: Option<&str>) -> Result<Vec<PathBuf>> {
+    host::install(NEEDS)?;
+    host::install(host::BPF)?;
     let build = workspace::target().join("packages");
     let epoch = epoch(workspace::root())?;
-    let manuals = build_dynamic(workspace::root(), &build)?;
-    drop(manuals);
+    build_dynamic(workspace::root(), &build)?;
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
     debs(workspace::root(), &build, folder, &epoch, version)
 }
 

@@ -8,7 +8,7 @@ use crate::packages::{self, Sysroot};
 use crate::progress::step;
 use crate::suite::Suite;
 use crate::tools::{self, Tools};
-use crate::{libraries, modules, workspace, xen};
+use crate::{libraries, modules, system, workspace, xen};
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::ffi::OsString;
@@ -117,7 +117,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         patched: needs("patched").then(|| xen::build(false)).transpose()?,
         debug: needs("debug").then(|| xen::build(true)).transpose()?,
     };
-    let manifest = prepare(options, &hypervisors)?;
+    let manifest = prepare(options, &hypervisors, needs("system"))?;
     let mut scenarios = scenarios();
     scenarios.env("XEN_PMEM_E2E", &manifest);
     if let Some(image) = &options.shell {
@@ -171,7 +171,7 @@ struct Hypervisors {
 }
 
 /// Makes all that guests need, and the manifest that says where it is.
-fn prepare(options: &Options, hypervisors: &Hypervisors) -> Result<PathBuf> {
+fn prepare(options: &Options, hypervisors: &Hypervisors, needs_system: bool) -> Result<PathBuf> {
     let suite = options.suite;
     let folder = workspace::e2e(suite.name())?;
     let sysroot = packages::sysroot(suite)?;
@@ -194,6 +194,9 @@ fn prepare(options: &Options, hypervisors: &Hypervisors) -> Result<PathBuf> {
     }
     step("building the tools as static binaries");
     let tools = tools::build()?;
+    let system = needs_system
+        .then(|| system::prepare(suite, &tools.path(tools::AGENT)))
+        .transpose()?;
     let initramfs = folder.join("initramfs");
     make_initramfs(&base, &tools, &folder, &initramfs)?;
 
@@ -207,6 +210,7 @@ fn prepare(options: &Options, hypervisors: &Hypervisors) -> Result<PathBuf> {
         "vmlinux": kernels.vmlinux,
         "vmlinuz": kernels.vmlinuz,
         "initramfs": initramfs,
+        "system": system,
         "provision": tools.path("xen-pmem-provision"),
         "work": workspace::e2e("run")?,
         "keep": options.keep,

@@ -34,9 +34,7 @@ pub(crate) fn prepare(suite: Suite, root: &Path, fresh: bool) -> Result<Kernels>
     let (vmlinux, xen) = (folder.join("vmlinux"), folder.join("xen"));
     if fresh || !vmlinux.exists() || !xen.exists() {
         step(&format!("unpacking Linux {version} and {}", file_name(&xen_gz)));
-        let image = fs::read(&vmlinuz)?;
-        let unpacked = vmlinux_of(&image).with_context(|| format!("unpacking {}", vmlinuz.display()))?;
-        fs::write(&vmlinux, unpacked)?;
+        fs::write(&vmlinux, unpacked(&vmlinuz)?)?;
         let elf = crate::command::output(std::process::Command::new("gzip").args(["-dc"]).arg(&xen_gz))?;
         fs::write(&xen, elf)?;
     }
@@ -46,6 +44,16 @@ pub(crate) fn prepare(suite: Suite, root: &Path, fresh: bool) -> Result<Kernels>
         vmlinux,
         xen,
     })
+}
+
+/// The ELF image in a kernel as distributed.
+///
+/// # Errors
+///
+/// If it cannot be read or is packed in an unknown way.
+pub(crate) fn unpacked(vmlinuz: &Path) -> Result<Vec<u8>> {
+    let image = fs::read(vmlinuz).with_context(|| format!("cannot read {}", vmlinuz.display()))?;
+    vmlinux_of(&image).with_context(|| format!("unpacking {}", vmlinuz.display()))
 }
 
 fn file_name(path: &Path) -> String {

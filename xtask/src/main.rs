@@ -18,6 +18,7 @@ mod mutants;
 mod packages;
 mod progress;
 mod suite;
+mod system;
 mod test;
 mod tools;
 mod workspace;

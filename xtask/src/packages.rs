@@ -141,9 +141,7 @@ impl Apt {
         for below in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(apt.folder.join(below))?;
         }
-        let mirror = mirror()?;
-        let list = format!("deb [signed-by={KEYRING}] {mirror} {} main\n", suite.name());
-        fs::write(apt.folder.join("sources.list"), list)?;
+        fs::write(apt.folder.join("sources.list"), source_line(suite)? + "\n")?;
         fs::write(apt.folder.join("status"), "")?;
         let at = apt.folder.display();
         let configuration = format!(
@@ -222,6 +220,15 @@ fn planned(line: &str) -> Option<String> {
 
 fn left_out(name: &str) -> bool {
     LEFT_OUT.iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with("libsystemd")
+}
+
+/// The line of a `sources.list` for a suite.
+///
+/// # Errors
+///
+/// If no mirror is known.
+pub(crate) fn source_line(suite: Suite) -> Result<String> {
+    Ok(format!("deb [signed-by={KEYRING}] {} {} main", mirror()?, suite.name()))
 }
 
 /// The mirror that the machine's own sources name.

@@ -1,4 +1,5 @@
-//! The guest's first process: mounts what a system has, then does what the host asks over the second serial port.
+//! Does what the host asks over the second serial port: as the guest's first process, which mounts what a system has; or as a service
+//! of an installed system.
 
 use anyhow::{Context as _, Result};
 use rustix::mount::{MountFlags, mount};
@@ -20,11 +21,17 @@ fn main() {
         // The console is watched for this.
         eprintln!("xen-pmem-agent: {error:#}");
     }
-    // The first process must not end: that is a kernel panic, which says nothing.
+    // The first process must not end: that is a kernel panic, which says nothing. A service that ends leaves nothing to ask.
     power_off();
 }
 
-fn serve() -> Result<()> {
+/// Whether this is the guest's first process.
+fn is_init() -> bool {
+    rustix::process::getpid() == rustix::process::Pid::INIT
+}
+
+/// Makes what a system has that runs from an initramfs alone.
+fn set_up() -> Result<()> {
     for (kind, target) in [
         ("proc", "/proc"),
         ("sysfs", "/sys"),
@@ -34,11 +41,18 @@ fn serve() -> Result<()> {
     ] {
         mount(kind, target, kind, MountFlags::empty(), None).with_context(|| format!("mounting {target}"))?;
     }
-    let channel = open_channel()?;
     Command::new("/usr/bin/busybox")
         .args(["--install", "-s", "/usr/local/bin"])
         .status()
         .context("installing busybox's applets")?;
+    Ok(())
+}
+
+fn serve() -> Result<()> {
+    if is_init() {
+        set_up()?;
+    }
+    let channel = open_channel()?;
     say(
         &channel,
         &Message::Hello {
@@ -148,6 +162,15 @@ fn shell() -> Result<Outcome> {
 }
 
 fn power_off() -> ! {
+    if !is_init() {
+        // The system's own way; it ends this process, too.
+        if let Err(error) = Command::new("systemctl").arg("poweroff").status() {
+            eprintln!("xen-pmem-agent: cannot power off: {error}");
+        }
+        loop {
+            std::thread::park();
+        }
+    }
     rustix::fs::sync();
     if let Err(error) = reboot(RebootCommand::PowerOff) {
         eprintln!("xen-pmem-agent: cannot power off: {error}");

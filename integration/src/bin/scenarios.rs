@@ -18,7 +18,7 @@ struct Cli {
     /// List the scenarios and end
     #[arg(long)]
     list: bool,
-    /// Say which hypervisors the scenarios need, a word each, and end
+    /// Say what the scenarios need, a word each (hypervisors, and `system`), and end
     #[arg(long)]
     needs: bool,
     /// Leave out what needs a hypervisor other than the stock one
@@ -60,6 +60,9 @@ fn main() -> ExitCode {
             if wanted.iter().any(|variant| variant.hypervisor == hypervisor) {
                 println!("{}", hypervisor.as_str());
             }
+        }
+        if wanted.iter().any(|variant| variant.scenario.system) {
+            println!("system");
         }
         return ExitCode::SUCCESS;
     }

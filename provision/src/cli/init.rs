@@ -1,5 +1,6 @@
 //! `init`: prepares a target.
 
+use super::canvas::canvas;
 use super::change::{Write, writes};
 use super::{backup, failure, unusable};
 use crate::backup::Backup;
@@ -214,7 +215,7 @@ fn prepare(arguments: &Arguments, target: &mut Target, request: &Request, flags:
     confirm(path, &after, &plan)?;
     target.reread_partitions().map_err(|error| unusable(path, &error))?;
     flags.print(&Document::of(&name, &after), || {
-        picture::of_device(&name, &after, &geometry)
+        picture::of_device(&name, &after, &geometry, canvas())
     })?;
     Ok(ExitStatus::Done)
 }

@@ -1,10 +1,12 @@
 //! `show`: what is on a target.
 
+use super::canvas::canvas;
 use super::{status_of, unusable_document};
 use crate::document::Document;
-use crate::picture;
+use crate::picture::{self, drawing, parts};
 use crate::target::{Access, Target};
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::PhysAddr;
@@ -16,6 +18,9 @@ pub(crate) struct Arguments {
     /// The physical address of an image, to show addresses with; hexadecimal (0x...) or decimal
     #[arg(long, value_name = "ADDRESS")]
     base: Option<PhysAddr>,
+    /// Write the picture to this file, as an SVG drawing, too
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
@@ -28,8 +33,23 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         .geometry(inspection.lba_size, arguments.base)
         .map_err(|error| unusable_document(path, &error, flags))?;
     let name = path.display().to_string();
+    if let Some(file) = &arguments.svg {
+        save(file, &drawing::draw(&name, &parts::of(&inspection), &geometry))?;
+    }
     flags.print(&Document::of(&name, &inspection), || {
-        picture::of_device(&name, &inspection, &geometry)
+        picture::of_device(&name, &inspection, &geometry, canvas())
     })?;
     Ok(status_of(inspection.state))
+}
+
+/// Writes the drawing to a new file, or over a regular one.
+fn save(file: &Path, drawing: &str) -> Result<(), Failure> {
+    let failed = |status, error: &dyn std::fmt::Display| Failure::new(status, format!("{}: {error}", file.display()));
+    match fs::metadata(file) {
+        Ok(metadata) if !metadata.is_file() => Err(failed(
+            ExitStatus::Usage,
+            &"is no regular file: the drawing is not written to it",
+        )),
+        _ => fs::write(file, drawing).map_err(|error| failed(ExitStatus::Failed, &error)),
+    }
 }

@@ -1,0 +1,105 @@
+//! A device as an SVG drawing, for documents: a bar to scale but for what is too small to be seen, and a line below it for each part.
+
+use super::parts::{Kind, Part, scaled};
+use crate::geometry::Geometry;
+use svg::Document;
+use svg::node::element::{Group, Rectangle, Style, Text, Title};
+
+/// Sizes in the drawing's units, which are pixels unless it is scaled.
+const WIDTH: usize = 800;
+const MARGIN: usize = 20;
+const BAR: usize = 60;
+const LINE: usize = 22;
+
+const STYLE: &str = "text { font: 13px sans-serif; fill: #222 } text.n { font-family: monospace; text-anchor: end } \
+    rect { stroke: #fff; stroke-width: 0.5 }";
+
+fn colour(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Table => "#5b8db8",
+        Kind::SuperBlock => "#e0a030",
+        Kind::Reserved => "#c0392b",
+        Kind::Partition(number) if number % 2 == 1 => "#4c9f70",
+        Kind::Partition(_) => "#3a7ca5",
+        Kind::Unused => "#d8d8d8",
+    }
+}
+
+/// The drawing, as text.
+pub fn draw(title: &str, parts: &[Part], geometry: &Geometry) -> String {
+    let height = MARGIN * 3 + BAR + LINE * (parts.len() + 2);
+    let mut bar = Group::new();
+    let sizes: Vec<_> = parts.iter().map(|part| part.range.size()).collect();
+    let mut x = MARGIN;
+    for (part, width) in parts.iter().zip(scaled(&sizes, WIDTH - 2 * MARGIN)) {
+        let tip = Title::new(format!("{}, {}", part.name, part.range.size()));
+        bar = bar.add(
+            Rectangle::new()
+                .set("x", x)
+                .set("y", MARGIN + LINE)
+                .set("width", width)
+                .set("height", BAR)
+                .set("fill", colour(part.kind))
+                .add(tip),
+        );
+        x += width;
+    }
+    let mut list = Group::new();
+    let first = MARGIN * 2 + LINE + BAR + LINE / 2;
+    for (index, part) in parts.iter().enumerate() {
+        let y = first + index * LINE;
+        let number = |x: usize, text: String| Text::new(text).set("class", "n").set("x", x).set("y", y);
+        list = list
+            .add(
+                Rectangle::new()
+                    .set("x", MARGIN)
+                    .set("y", y - 11)
+                    .set("width", 14)
+                    .set("height", 14)
+                    .set("fill", colour(part.kind)),
+            )
+            .add(number(190, format!("{:#x}", part.range.base().0)));
+        if let Some(address) = geometry.address(part.range.base()) {
+            list = list.add(number(350, format!("{:#x}", address.0)));
+        }
+        list = list
+            .add(number(460, part.range.size().to_string()))
+            .add(Text::new(part.name.clone()).set("x", 480).set("y", y));
+    }
+    Document::new()
+        .set("viewBox", (0, 0, WIDTH, height))
+        .set("width", WIDTH)
+        .set("height", height)
+        .add(Style::new(STYLE))
+        .add(Text::new(title).set("x", MARGIN).set("y", MARGIN + LINE / 2))
+        .add(bar)
+        .add(list)
+        .to_string()
+        + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, LbaSize};
+
+    #[test]
+    fn names_of_partitions_are_no_markup() {
+        let parts = [Part {
+            kind: Kind::Partition(1),
+            range: DeviceRange::new(DeviceOffset(0), Bytes(4096)).unwrap(),
+            name: "partition 1 \"<script>&\"".to_owned(),
+        }];
+        let geometry = Geometry {
+            device_size: Bytes(4096),
+            lba_size: LbaSize::from_bytes(512).unwrap(),
+            placement: None,
+        };
+        let drawing = draw("a & b", &parts, &geometry);
+        assert!(!drawing.contains("<script>"), "{drawing}");
+        assert!(
+            drawing.contains("a &amp; b") && drawing.starts_with("<svg"),
+            "{drawing}"
+        );
+    }
+}

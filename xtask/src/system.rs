@@ -1,0 +1,205 @@
+//! An installed Debian system: a root image with systemd, udev and Xen's tools, the project's packages put in by apt, and the agent as
+//! a service.
+
+use crate::command;
+use crate::dist;
+use crate::host::{self, Need};
+use crate::kernel;
+use crate::packages;
+use crate::progress::step;
+use crate::suite::Suite;
+use crate::workspace;
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What making it takes.
+const NEEDS: &[Need] = &[
+    Need {
+        program: "mmdebstrap",
+        package: "mmdebstrap",
+    },
+    Need {
+        program: "mke2fs",
+        package: "e2fsprogs",
+    },
+];
+
+/// How large its disk is; the file has holes.
+const SIZE: &str = "3G";
+
+/// The version that an upgrade in the system is to.
+const NEWER: &str = "0.1.0-2";
+
+/// What is installed; `{xen}` stands for Xen's version.
+const PACKAGES: &[&str] = &[
+    "systemd-sysv",
+    "udev",
+    "dbus",
+    "kmod",
+    "initramfs-tools",
+    "dracut-core",
+    "zstd",
+    "linux-image-amd64",
+    "xen-hypervisor-{xen}-amd64",
+    "xen-utils-{xen}",
+    "xenstore-utils",
+    "e2fsprogs",
+    "ndctl",
+];
+
+/// Starts the agent as soon as anything else.
+const AGENT_UNIT: &str = "[Unit]
+Description=Does what the host asks
+[Service]
+ExecStart=/usr/local/sbin/xen-pmem-agent
+[Install]
+WantedBy=multi-user.target
+";
+
+/// Installs the packages in the root that is the first argument, with what the second, a folder, holds; makes the image of it as the
+/// third, and saves kernel and initramfs in the second.
+///
+/// The initramfs holds the modules that this machine needs and what hooks put in: all others would only take time to unpack. After the
+/// packages are installed it is not made again: emulated, that takes minutes.
+const INSTALL: &str = r#"set -eu
+root=$1 given=$2 image=$3
+export DEBIAN_FRONTEND=noninteractive
+mkdir -p "$root/etc/initramfs-tools/conf.d" "$root/var/cache/packages" "$root/var/cache/newer"
+echo MODULES=list >"$root/etc/initramfs-tools/conf.d/machine"
+printf '%s\n' virtio_pci virtio_blk ext4 >>"$root/etc/initramfs-tools/modules"
+cp "$given"/packages/*.deb "$root/var/cache/packages"
+cp "$given"/newer/*.deb "$root/var/cache/newer"
+chroot "$root" sh -c 'apt-get install -y --no-install-recommends /var/cache/packages/*.deb'
+kernel=$(basename "$root"/boot/vmlinuz-* | sed s/vmlinuz-//)
+chroot "$root" dracut --quiet --force --kver "$kernel" --no-hostonly --modules 'base rootfs-block udev-rules xen-pmem' \
+    --add-drivers 'virtio_pci virtio_blk ext4' /boot/dracut.img "$kernel"
+echo update_initramfs=no >"$root/etc/initramfs-tools/update-initramfs.conf"
+install -m 755 "$given/agent" "$root/usr/local/sbin/xen-pmem-agent"
+cp "$given/agent.service" "$root/etc/systemd/system/xen-pmem-agent.service"
+chroot "$root" systemctl enable xen-pmem-agent.service
+# It fails where NVDIMMs do not tell their health, as QEMU's do not.
+chroot "$root" systemctl mask ndctl-monitor.service
+cp "$root"/boot/vmlinuz-* "$given/vmlinuz"
+cp "$root"/boot/initrd.img-* "$given/initramfs"
+cp "$root"/boot/dracut.img "$given/dracut"
+echo host >"$root/etc/hostname"
+# A copy without what is mounted there, which mke2fs would take along, and without what keeps services from starting meanwhile.
+mkdir "$given/tree"
+tar --one-file-system -C "$root" -cf - . | tar -C "$given/tree" -xpf -
+if [ -e "$given/tree/usr/sbin/start-stop-daemon.REAL" ]; then
+    mv "$given/tree/usr/sbin/start-stop-daemon.REAL" "$given/tree/usr/sbin/start-stop-daemon"
+fi
+rm -f "$given/tree/usr/sbin/policy-rc.d"
+mke2fs -q -t ext4 -F -d "$given/tree" "$image" "$4"
+rm -rf "$given/tree"
+"#;
+
+/// Makes the system, unless nothing has changed since it was made. Returns what the manifest says of it.
+///
+/// # Errors
+///
+/// If packages cannot be fetched or built, or a step of the installation fails.
+pub(crate) fn prepare(suite: Suite, agent: &Path) -> Result<Value> {
+    host::install(NEEDS)?;
+    let folder = workspace::e2e(suite.name())?.join("system");
+    fs::create_dir_all(&folder)?;
+    let given = folder.join("given");
+    let base = base(suite, &folder)?;
+    let packages = dist::packages(&folder.join("packages"), None)?;
+    let newer = dist::packages(&folder.join("newer"), Some(NEWER))?;
+
+    let mut recipe = DefaultHasher::new();
+    include_str!("system.rs").hash(&mut recipe);
+    for file in packages.iter().chain(&newer).chain([&agent.to_path_buf()]) {
+        fs::read(file)
+            .with_context(|| format!("cannot read {}", file.display()))?
+            .hash(&mut recipe);
+    }
+    let stamp = format!("{:016x}\n", recipe.finish());
+    let stamp_file = folder.join("stamp");
+    let image = folder.join("root.img");
+    if fs::read_to_string(&stamp_file).is_ok_and(|made| made == stamp) {
+        return Ok(manifest(&image, &given));
+    }
+
+    step("installing the packages in a Debian system");
+    if given.exists() {
+        fs::remove_dir_all(&given)?;
+    }
+    for (name, files) in [("packages", &packages), ("newer", &newer)] {
+        fs::create_dir_all(given.join(name))?;
+        for file in files {
+            fs::copy(file, given.join(name).join(file.file_name().unwrap_or_default()))?;
+        }
+    }
+    fs::copy(agent, given.join("agent"))?;
+    fs::write(given.join("agent.service"), AGENT_UNIT)?;
+    let script = given.join("install");
+    fs::write(&script, INSTALL)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let unpack = format!("tar -C \"$1\" -xf {}", quoted(&base));
+    let install = format!(
+        "sh {} \"$1\" {} {} {SIZE}",
+        quoted(&script),
+        quoted(&given),
+        quoted(&image)
+    );
+    let log = command::output_of_both(
+        Command::new("mmdebstrap")
+            .args(["--variant=custom", "--skip=update", "--format=null"])
+            .arg(format!("--setup-hook={unpack}"))
+            .arg(format!("--customize-hook={install}"))
+            .arg(suite.name())
+            .arg("-")
+            .arg(packages::source_line(suite)?),
+    )?;
+    fs::write(folder.join("install.log"), log)?;
+    fs::write(given.join("vmlinux"), kernel::unpacked(&given.join("vmlinuz"))?)?;
+    // Last: without it, all is done again.
+    fs::write(&stamp_file, stamp)?;
+    Ok(manifest(&image, &given))
+}
+
+fn manifest(image: &Path, given: &Path) -> Value {
+    json!({
+        "image": image,
+        "vmlinux": given.join("vmlinux"),
+        "vmlinuz": given.join("vmlinuz"),
+        "initramfs": given.join("initramfs"),
+        "dracut": given.join("dracut"),
+    })
+}
+
+/// The system without the project's packages, as an archive.
+fn base(suite: Suite, folder: &Path) -> Result<PathBuf> {
+    let packages: Vec<String> = PACKAGES
+        .iter()
+        .map(|package| package.replace("{xen}", suite.xen_version()))
+        .collect();
+    let wanted = packages.join(",");
+    let (base, stamp) = (folder.join("base.tar"), folder.join("base.stamp"));
+    if base.is_file() && fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
+        return Ok(base);
+    }
+    step(&format!("installing Debian {} (a minute or two)", suite.name()));
+    command::output_of_both(
+        Command::new("mmdebstrap")
+            .args(["--variant=minbase", "--aptopt=APT::Install-Recommends \"false\""])
+            .arg(format!("--include={wanted}"))
+            .arg(suite.name())
+            .arg(&base)
+            .arg(packages::source_line(suite)?),
+    )?;
+    fs::write(&stamp, wanted)?;
+    Ok(base)
+}
+
+/// A path as a word of a shell's.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}

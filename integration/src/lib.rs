@@ -5,6 +5,7 @@
 
 pub mod frames;
 pub mod guest;
+pub mod guide;
 pub mod image;
 pub mod layout;
 pub mod machine;

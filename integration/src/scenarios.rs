@@ -5,6 +5,7 @@ mod coexistence;
 mod concurrency;
 mod crashing_guest;
 mod guard;
+mod guide;
 mod image_offline;
 mod installed;
 mod monitor;
@@ -145,6 +146,13 @@ pub const ALL: &[Scenario] = &[
         on: STOCK,
         system: true,
         run: installed::bare,
+    },
+    Scenario {
+        name: "guide",
+        about: "the commands of the operator's guide, one after the other",
+        on: PATCHED,
+        system: true,
+        run: guide::run,
     },
     Scenario {
         name: "xen-lives",

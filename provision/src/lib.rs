@@ -17,6 +17,7 @@ pub mod init;
 pub mod layout;
 pub mod picture;
 pub mod placement;
+pub mod progress;
 pub mod remove;
 pub mod repair;
 pub mod resize;

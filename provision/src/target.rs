@@ -2,6 +2,7 @@
 
 use crate::geometry::{Geometry, Placement};
 use crate::placement::{self, Found};
+use crate::progress::Watched;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -213,7 +214,7 @@ impl Target {
     /// If its size or block size cannot be told.
     pub fn inspect(&self) -> Result<Inspection, Error> {
         let lba_size = self.own_lba_size()?;
-        inspect(&self.file, lba_size).map_err(|error| Error::Io {
+        inspect(&Watched::new(&self.file), lba_size).map_err(|error| Error::Io {
             what: "telling its size",
             error,
         })

@@ -130,7 +130,7 @@ impl NdBus {
     }
 
     /// Waits for what is being probed. A bus that does not offer this has nothing to wait for.
-    fn settle(&self) {
+    pub fn settle(&self) {
         for bus in self.sysfs.nd_devices().unwrap_or_default() {
             if bus.name().starts_with("ndbus") {
                 let _ = bus.text("wait_probe");

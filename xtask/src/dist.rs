@@ -44,7 +44,7 @@ const MANUALS: &str = "xen-pmem-manuals";
 /// Options of `cargo xtask dist`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Build everything a second time, in another folder, compare the bytes, and run lintian
+    /// Build everything a second time, in another folder, compare the bytes; run lintian; package the crates
     #[arg(long)]
     check: bool,
 }
@@ -58,8 +58,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = workspace::target().join("dist");
     let made = make(workspace::root(), &workspace::target(), &folder, None)?;
     if options.check {
-        check_reproducible(&made)?;
         lint(&made)?;
+        check_reproducible(&made)?;
+        check_crates()?;
     }
     for file in &made {
         println!("{}", file.display());
@@ -251,6 +252,17 @@ fn check_reproducible(made: &[PathBuf]) -> Result<()> {
     fs::remove_dir_all(&again)?;
     println!("{} files, the same bytes twice", made.len());
     Ok(())
+}
+
+/// Packages the crates for a registry, and builds each from its package alone.
+fn check_crates() -> Result<()> {
+    step("packaging the crates");
+    let mut cargo = workspace::cargo();
+    cargo.args(["package", "--quiet", "--locked", "--allow-dirty"]);
+    for package in ["xen-pmem-format"].iter().chain(PACKAGES.iter().take(3)) {
+        cargo.args(["--package", package]);
+    }
+    command::run(&mut cargo)
 }
 
 fn lint(made: &[PathBuf]) -> Result<()> {

@@ -14,6 +14,7 @@ mod licences;
 mod lint;
 mod miri;
 mod modules;
+mod msrv;
 mod mutants;
 mod packages;
 mod progress;
@@ -49,6 +50,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Run the format's tests in Miri, where that is installed
     Miri,
+    /// Check that the stated Rust version is enough
+    Msrv,
     /// Record anew the sysfs trees that tests of the discoverer run on
     Fixtures,
     /// Run the format's tests on every mutant of it
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Fixtures => fixtures::run(),
+        Command::Msrv => msrv::run(),
         Command::Miri => miri::run(),
         Command::Mutants => mutants::run(),
         Command::Coverage => coverage::run(),

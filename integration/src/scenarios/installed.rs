@@ -163,7 +163,7 @@ fn prepare(run: &Run<'_>, name: &str) -> Result<Prepared> {
     Ok(Prepared { file, uuid })
 }
 
-fn boot(run: &Run<'_>, kind: Kind, initramfs: Initramfs, nvdimm: &Path, linux: &[&str]) -> Result<Vm> {
+pub(super) fn boot(run: &Run<'_>, kind: Kind, initramfs: Initramfs, nvdimm: &Path, linux: &[&str]) -> Result<Vm> {
     run.step("boot the installed system");
     // What plugged NVDIMMs take of a Xen that takes reports; another Xen ignores it.
     let xen = vec!["pmem=hotplug".to_owned()];
@@ -176,7 +176,7 @@ fn boot(run: &Run<'_>, kind: Kind, initramfs: Initramfs, nvdimm: &Path, linux: &
 }
 
 /// Waits until all units have started that are to, without a failure.
-fn up(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
+pub(super) fn up(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
     run.step("all units start");
     let state = vm.exec(&["systemctl", "is-system-running", "--wait"], "")?;
     no_unit_failed(vm)?;

@@ -36,6 +36,8 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         .map_err(failed)?
         .is_some()
     {
+        // What is there already was reported before, or comes too late.
+        bus.settle();
         bus.set_autoprobe(false).map_err(failed)?;
     } else {
         let message = "the hypervisor has no pmem support: any time will do for a report, and drivers bind as ever";

@@ -7,9 +7,11 @@ use crate::report::{self, Refusal, Report};
 use crate::sink::{Error, Outcome, Receipt, Sink, Verdict};
 use crate::xenstore::XenStore;
 use clap::ValueEnum;
+use indicatif::ProgressBar;
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 use xen_pmem_format::cli::Failure;
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::Bytes;
@@ -146,6 +148,7 @@ impl Sinks {
         let mut verdict = None;
         let mut overall = ExitStatus::Done;
         if let Some(hypercall) = &mut self.hypercall {
+            let _shown = Shown::new(report);
             let result = match (hypercall.publish(report, None), rebind) {
                 (Err(Error::InUse(_)), Some(bus)) => publish_unbound(hypercall, report, bus),
                 (result, _) => result,
@@ -176,6 +179,23 @@ fn publish_unbound(hypercall: &mut Hypercall<Privcmd>, report: &Report, bus: &Nd
     hypercall.ask(report)?;
     bus.without_driver(Path::new(report.device()), || hypercall.publish(report, None))
         .map_err(|error| Error::InUse(format!("{error:#}")))?
+}
+
+/// What people see on a terminal while the hypervisor works: a second for each 64 GiB or so.
+struct Shown(ProgressBar);
+
+impl Shown {
+    fn new(report: &Report) -> Self {
+        let bar = ProgressBar::new_spinner().with_message(format!("reporting {} to the hypervisor", report.device()));
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
 }
 
 /// Has a service's journal know what became of a report. On a terminal it is told otherwise.

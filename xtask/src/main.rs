@@ -87,3 +87,38 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// Command lines of this program in documents are ones that it takes.
+    #[test]
+    fn documents_have_command_lines_that_exist() {
+        let root = workspace::root();
+        let mut files = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+        files.extend(
+            fs::read_dir(root.join("docs"))
+                .unwrap()
+                .map(|entry| entry.unwrap().path()),
+        );
+        let mut seen = 0;
+        for file in files
+            .iter()
+            .filter(|file| file.extension().is_some_and(|extension| extension == "md"))
+        {
+            let text = fs::read_to_string(file).unwrap();
+            let blocks = text.lines().filter_map(|line| line.strip_prefix("    cargo xtask "));
+            let inline = text.split('`').filter_map(|words| words.strip_prefix("cargo xtask "));
+            for line in blocks.chain(inline) {
+                let words = line.split('#').next().unwrap_or_default().split_whitespace();
+                if let Err(error) = Cli::try_parse_from(["cargo xtask"].into_iter().chain(words)) {
+                    panic!("{}: cargo xtask {line}\n{error}", file.display());
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 20, "{seen} command lines only");
+    }
+}

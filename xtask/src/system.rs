@@ -82,8 +82,12 @@ echo update_initramfs=no >"$root/etc/initramfs-tools/update-initramfs.conf"
 install -m 755 "$given/agent" "$root/usr/local/sbin/xen-pmem-agent"
 cp "$given/agent.service" "$root/etc/systemd/system/xen-pmem-agent.service"
 chroot "$root" systemctl enable xen-pmem-agent.service
-# It fails where NVDIMMs do not tell their health, as QEMU's do not.
+# Fails where NVDIMMs do not tell their health, as QEMU's do not.
 chroot "$root" systemctl mask ndctl-monitor.service
+# Have nothing to do with any of this, and take their time, emulated.
+chroot "$root" systemctl mask cxl-monitor.service e2scrub_reap.service e2scrub_all.timer apt-daily.timer apt-daily-upgrade.timer \
+    dpkg-db-backup.timer fstrim.timer getty@.service serial-getty@.service
+chroot "$root" systemctl set-default multi-user.target
 cp "$root"/boot/vmlinuz-* "$given/vmlinuz"
 cp "$root"/boot/initrd.img-* "$given/initramfs"
 cp "$root"/boot/dracut.img "$given/dracut"
@@ -95,6 +99,8 @@ if [ -e "$given/tree/usr/sbin/start-stop-daemon.REAL" ]; then
     mv "$given/tree/usr/sbin/start-stop-daemon.REAL" "$given/tree/usr/sbin/start-stop-daemon"
 fi
 rm -f "$given/tree/usr/sbin/policy-rc.d"
+# Nothing is out of date: what systemd does after an update it needs not do at each boot.
+touch "$given/tree/etc/.updated" "$given/tree/var/.updated"
 mke2fs -q -t ext4 -F -d "$given/tree" "$image" "$4"
 rm -rf "$given/tree"
 "#;

@@ -111,7 +111,7 @@ fn build_dynamic(root: &Path, build: &Path) -> Result<PathBuf> {
     cargo
         .current_dir(root)
         .env("CARGO_TARGET_DIR", build)
-        .env("CARGO_ENCODED_RUSTFLAGS", tools::flags(root, &[]))
+        .env("CARGO_ENCODED_RUSTFLAGS", tools::flags(root, build, &[]))
         .args(["build", "--quiet", "--release", "--locked", "--bins"]);
     for package in PACKAGES {
         cargo.args(["--package", package]);

@@ -63,7 +63,7 @@ pub(crate) fn build_in(root: &Path, target: &Path) -> Result<Tools> {
         .env("CARGO_TARGET_DIR", target)
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            flags(root, &["-Ctarget-feature=+crt-static"]),
+            flags(root, target, &["-Ctarget-feature=+crt-static"]),
         )
         .args(["build", "--quiet", "--release", "--locked", "--target", TARGET]);
     for program in PROGRAMS {
@@ -80,12 +80,13 @@ pub(crate) fn build_in(root: &Path, target: &Path) -> Result<Tools> {
 const SEPARATOR: &str = "\x1f";
 
 /// The compiler's flags for what is shipped, as Cargo takes them: no path of the machine that builds gets into a binary.
-pub(crate) fn flags(root: &Path, more: &[&str]) -> OsString {
+pub(crate) fn flags(root: &Path, target: &Path, more: &[&str]) -> OsString {
     let home = std::env::var_os("CARGO_HOME").map_or_else(
         || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
         PathBuf::from,
     );
-    let remapped = [(root, "xen-pmem"), (&home, "cargo")].map(|(from, to)| {
+    // Of several that fit the last counts.
+    let remapped = [(root, "xen-pmem"), (&home, "cargo"), (target, "target")].map(|(from, to)| {
         let mut flag = OsString::from("--remap-path-prefix=");
         flag.push(from);
         flag.push(format!("={to}"));

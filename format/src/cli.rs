@@ -153,11 +153,10 @@ pub fn end(program: &str, result: Result<ExitStatus, Failure>) -> ExitCode {
 
 /// Whether standard error is systemd's journal, which keeps more of an event than a line (`systemd.exec(5)`, `JOURNAL_STREAM`).
 pub fn in_journal() -> bool {
-    let stream = std::env::var("JOURNAL_STREAM").ok();
-    let stderr = std::fs::metadata("/proc/self/fd/2").ok();
-    stream
-        .zip(stderr)
-        .is_some_and(|(stream, stderr)| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    std::fs::metadata("/proc/self/fd/2").is_ok_and(|stderr| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
 /// Tells people what went wrong. That standard error itself fails is nothing that could be told.

@@ -122,10 +122,8 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Resu
     }
     traces.extend(foreign(&head, &tail, tail_at));
     if traces.is_empty() {
-        let unknown = |bytes: &[u8], from: DeviceOffset| {
-            let found = bytes.iter().position(|byte| *byte != 0)?;
-            from.checked_add(Bytes(u64::try_from(found).ok()?))
-        };
+        let unknown =
+            |bytes: &[u8], from: DeviceOffset| from.checked_add(Bytes(u64::try_from(first_not_zero(bytes)?).ok()?));
         if let Some(offset) = unknown(&head, DeviceOffset(0)).or_else(|| unknown(&tail, tail_at)) {
             traces.push(Trace {
                 what: "data of an unknown kind".to_owned(),
@@ -201,6 +199,16 @@ fn foreign(head: &[u8], tail: &[u8], tail_at: DeviceOffset) -> Vec<Trace> {
     traces
 }
 
+/// The position of the first byte that is not zero. Whole blocks are compared first: of a blank device all are zero.
+fn first_not_zero(bytes: &[u8]) -> Option<usize> {
+    const BLOCK: usize = 4096;
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    let zeros = blocks.iter().take_while(|block| **block == [0; BLOCK]).count();
+    let from = zeros.checked_mul(BLOCK)?;
+    let rest = bytes.get(from..)?.iter().position(|byte| *byte != 0)?;
+    from.checked_add(rest)
+}
+
 fn at(bytes: &[u8], offset: u64, magic: &[u8]) -> bool {
     let Ok(start) = usize::try_from(offset) else {
         return false;
@@ -223,6 +231,17 @@ mod tests {
 
     fn found(device: &Vec<u8>) -> Vec<Trace> {
         find(device, &inspect(device, None).unwrap()).unwrap().0
+    }
+
+    #[test]
+    fn the_first_byte_that_is_not_zero_is_found() {
+        let mut bytes = vec![0; 3 * 4096 + 5];
+        assert_eq!(first_not_zero(&bytes), None);
+        assert_eq!(first_not_zero(&[]), None);
+        for place in [3 * 4096 + 4, 3 * 4096, 8192, 8191, 4096, 1, 0] {
+            bytes[place] = 1;
+            assert_eq!(first_not_zero(&bytes), Some(place));
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Build and test driver of the workspace: `cargo xtask --help`.
 
+mod bench;
 mod command;
+mod counts;
 mod coverage;
 mod dist;
 mod e2e;
@@ -58,6 +60,10 @@ enum Command {
     Mutants,
     /// Count the lines of the format and of the provisioner that tests run
     Coverage,
+    /// Run our commands beside those that people use today, and write docs/performance.md
+    Bench(bench::Options),
+    /// Count system calls and instructions of the commands, and the sizes of the static binaries; compare with those committed
+    Counts(counts::Options),
     /// Check formatting and run clippy with warnings as errors
     Lint,
     /// Check the licences of all dependencies against licences.json
@@ -75,6 +81,8 @@ fn main() -> ExitCode {
         Command::Msrv => msrv::run(),
         Command::Miri => miri::run(),
         Command::Mutants => mutants::run(),
+        Command::Bench(options) => bench::run(&options),
+        Command::Counts(options) => counts::run(&options),
         Command::Coverage => coverage::run(),
         Command::Lint => lint::run(),
         Command::Licences => licences::run(),

@@ -1,0 +1,221 @@
+//! `cargo xtask counts`: what the commands cost in numbers that do not depend on the machine's speed: system calls, instructions, the
+//! sizes of the static binaries. Compared with those committed.
+
+use crate::command;
+use crate::fixtures;
+use crate::host::{self, Need};
+use crate::progress::step;
+use crate::tools::{self, Tools};
+use crate::workspace;
+use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What counting takes.
+const NEEDS: &[Need] = &[
+    Need {
+        program: "strace",
+        package: "strace",
+    },
+    Need {
+        program: "valgrind",
+        package: "valgrind",
+    },
+];
+
+/// What is committed.
+const BASELINE: &str = "xtask/counts.json";
+
+/// How much more than what is committed is too much, in percent.
+const TOLERANCE: u64 = 10;
+
+/// Commands whose costs are counted. Each is run on images made anew: `prepared` of 1 GiB and `huge` of 8 TiB.
+const COMMANDS: &[&str] = &[
+    "xen-pmem-provision init new --size 1G --quiet",
+    "xen-pmem-provision show prepared",
+    "xen-pmem-provision show huge",
+    "xen-pmem-provision verify prepared",
+    "xen-pmem-provision verify huge",
+    "xen-pmem-provision resize --reserve 14M prepared --dry-run",
+    "xen-pmem-provision remove prepared --dry-run",
+    "xen-pmem-discover scan --image prepared --base 0x100000000 --json",
+    "xen-pmem-discover scan --sysfs eight/sys --dev eight/dev --json",
+    "xen-pmem-report apply --from scan.json --dry-run",
+];
+
+/// Options of `cargo xtask counts`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Write what was counted to the file that later runs are compared with
+    #[arg(long)]
+    update: bool,
+}
+
+/// Names of what is counted, and the counts.
+type Counts = BTreeMap<String, u64>;
+
+/// Counts, and compares with what is committed.
+///
+/// # Errors
+///
+/// If something cannot be counted, or is more than a tenth above what is committed.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    host::install(NEEDS)?;
+    step("building the tools as static binaries");
+    let tools = tools::build()?;
+    step("counting");
+    let counts = count(&tools)?;
+    let file = workspace::root().join(BASELINE);
+    if options.update {
+        fs::write(&file, serde_json::to_string_pretty(&counts)? + "\n")?;
+    }
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let baseline: Counts = serde_json::from_str(&text).with_context(|| format!("{}", file.display()))?;
+    for (name, count) in &counts {
+        let before = baseline.get(name).map_or("none".to_owned(), ToString::to_string);
+        println!("{count:>12} (committed {before:>12})  {name}");
+    }
+    let complaints = complaints(&counts, &baseline);
+    if !complaints.is_empty() {
+        bail!(
+            "{}\nif that is worth it: `cargo xtask counts --update`, and say why in the commit",
+            complaints.join("\n")
+        );
+    }
+    Ok(())
+}
+
+/// What is too much, or is compared with nothing.
+fn complaints(counts: &Counts, baseline: &Counts) -> Vec<String> {
+    let mut complaints: Vec<String> = counts
+        .iter()
+        .filter_map(|(name, count)| match baseline.get(name) {
+            None => Some(format!("{name}: nothing to compare with")),
+            Some(before) if count * 100 > before * (100 + TOLERANCE) => {
+                Some(format!("{name}: {count}, committed are {before}"))
+            }
+            Some(_) => None,
+        })
+        .collect();
+    let gone = baseline.keys().filter(|name| !counts.contains_key(*name));
+    complaints.extend(gone.map(|name| format!("{name}: not counted any more")));
+    complaints
+}
+
+fn count(tools: &Tools) -> Result<Counts> {
+    let mut counts = Counts::new();
+    for program in tools::PROGRAMS {
+        counts.insert(format!("bytes of {program}"), fs::metadata(tools.path(program))?.len());
+    }
+    for line in COMMANDS {
+        let calls = within(tools, |folder| system_calls(tools, line, folder)).with_context(|| format!("`{line}`"))?;
+        counts.insert(format!("system calls of {line}"), calls);
+        let instructions =
+            within(tools, |folder| instructions(tools, line, folder)).with_context(|| format!("`{line}`"))?;
+        counts.insert(format!("instructions of {line}"), instructions);
+    }
+    Ok(counts)
+}
+
+/// Does something in a folder made anew with all that commands are run on.
+fn within<T>(tools: &Tools, then: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let folder = workspace::target().join("counts");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    // What is random, or the time, takes more or fewer instructions.
+    let uuids = [
+        "--uuid",
+        "00112233-4455-4677-8899-aabbccddeeff",
+        "--disk-guid",
+        "11112233-4455-4677-8899-aabbccddeeff",
+    ];
+    for (image, size) in [("prepared", "1G"), ("huge", "8T")] {
+        let mut init = Command::new(tools.path("xen-pmem-provision"));
+        init.current_dir(&folder)
+            .args(["init", image, "--size", size, "--quiet"])
+            .args(uuids);
+        command::run(&mut init)?;
+    }
+    fixtures::unpack("eight-xen", &folder.join("eight"))?;
+    let mut scan = Command::new(tools.path("xen-pmem-discover"));
+    scan.current_dir(&folder)
+        .args(["scan", "--image", "prepared", "--base", "0x100000000", "--json"]);
+    fs::write(folder.join("scan.json"), command::output(&mut scan)?)?;
+    let result = then(&folder)?;
+    fs::remove_dir_all(&folder)?;
+    Ok(result)
+}
+
+/// Runs a command line below another program that counts, in an environment that is always the same.
+fn below(mut counter: Command, tools: &Tools, line: &str, folder: &Path) -> Result<()> {
+    let mut words = line.split(' ');
+    let program = tools.path(words.next().unwrap_or_default());
+    let status = counter
+        .arg(program)
+        .args(words)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .context("starting the counter")?;
+    // Of the images of a recorded host none is prepared: that is an answer, too.
+    match status.code() {
+        Some(0 | 4) => Ok(()),
+        _ => bail!("ended with {status}"),
+    }
+}
+
+fn system_calls(tools: &Tools, line: &str, folder: &Path) -> Result<u64> {
+    let log = folder.join("strace.log");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-e", "signal=none", "-o"]).arg(&log);
+    below(strace, tools, line, folder)?;
+    Ok(u64::try_from(fs::read_to_string(log)?.lines().count())?)
+}
+
+fn instructions(tools: &Tools, line: &str, folder: &Path) -> Result<u64> {
+    let log = folder.join("callgrind.out");
+    let mut valgrind = Command::new("valgrind");
+    valgrind.args([
+        "--tool=callgrind",
+        "--quiet",
+        &format!("--callgrind-out-file={}", log.display()),
+    ]);
+    below(valgrind, tools, line, folder)?;
+    let text = fs::read_to_string(&log)?;
+    let total = text
+        .lines()
+        .find_map(|line| line.strip_prefix("summary: ").or(line.strip_prefix("totals: ")));
+    let total = total.context("callgrind gives no total")?;
+    Ok(total.trim().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenth_more_is_tolerated() {
+        let counts = |pairs: &[(&str, u64)]| -> Counts {
+            pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
+        let baseline = counts(&[("a", 100), ("b", 100), ("c", 100)]);
+        assert!(complaints(&counts(&[("a", 110), ("b", 0), ("c", 100)]), &baseline).is_empty());
+        let found = complaints(&counts(&[("a", 111), ("b", 100), ("d", 1)]), &baseline);
+        assert_eq!(
+            found,
+            [
+                "a: 111, committed are 100",
+                "d: nothing to compare with",
+                "c: not counted any more"
+            ]
+        );
+    }
+}

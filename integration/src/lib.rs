@@ -14,5 +14,6 @@ pub mod panic;
 pub mod protocol;
 pub mod qmp;
 pub mod scenarios;
+mod snapshot;
 pub mod vm;
 pub mod xenstore;

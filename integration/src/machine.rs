@@ -1,13 +1,15 @@
 //! What a machine is made of, and QEMU's command line for it.
 
 use crate::manifest::Manifest;
+use crate::snapshot;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Emulated (nested virtualisation may be there and not work), with one processor: with more, emulation is several times slower.
 /// Without smap and smep: with them Xen bounces a page fault while it touches a page of Dom0, and Dom0 dies early.
-const PROCESSOR: &str = "-machine q35,nvdimm=on -accel tcg,thread=multi -cpu max,-smap,-smep -smp 1";
+const PROCESSOR: &str =
+    "-machine q35,nvdimm=on,memory-backend=memory -accel tcg,thread=multi -cpu max,-smap,-smep -smp 1";
 /// Nothing that is not asked for; the end of the guest is the end of QEMU.
 const FRAME: &str = "-nodefaults -no-user-config -vga none -nic none -nographic -no-reboot";
 /// Linux's command line but for the console. An oops is a panic, and a panic the end.
@@ -72,6 +74,54 @@ pub enum Initramfs {
     InitramfsTools,
     /// dracut.
     Dracut,
+}
+
+/// Where a machine's memory is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Memory<'a> {
+    /// Nowhere else.
+    Own,
+    /// In a file, with all that the machine writes.
+    In(&'a Path),
+    /// As a file has it, without changing that.
+    From(&'a Path),
+}
+
+/// Emulator and, one after the other, the identities of the files that a machine boots from.
+///
+/// # Errors
+///
+/// If one cannot be looked at.
+pub(crate) fn software(manifest: &Manifest, config: &Config) -> std::io::Result<Vec<(u64, i64, i64)>> {
+    let software = Software::of(config.root, manifest)?;
+    let mut files = vec![manifest.qemu.as_path(), software.initramfs];
+    match config.kind {
+        Kind::Bare => files.push(software.vmlinuz),
+        Kind::Xen => files.extend([hypervisor(manifest, config)?, software.vmlinux]),
+    }
+    files.into_iter().map(snapshot::identity).collect()
+}
+
+/// What sets a machine apart from others of the same software, before anything has looked at what is on its NVDIMMs.
+///
+/// # Errors
+///
+/// If an NVDIMM's file cannot be looked at.
+pub(crate) fn make(config: &Config) -> std::io::Result<String> {
+    let nvdimms = config
+        .nvdimms
+        .iter()
+        .map(|nvdimm| Ok((fs::metadata(&nvdimm.file)?.len(), nvdimm.label_size, nvdimm.address)));
+    let nvdimms = nvdimms.collect::<std::io::Result<Vec<_>>>()?;
+    Ok(format!(
+        "{} MiB, {nvdimms:?}, Linux {:?}, Xen {:?}",
+        config.memory_mib, config.linux, config.xen
+    ))
+}
+
+fn hypervisor<'a>(manifest: &'a Manifest, config: &Config) -> std::io::Result<&'a Path> {
+    let hypervisor = manifest.hypervisor(config.hypervisor);
+    hypervisor.ok_or_else(|| std::io::ErrorKind::NotFound.into())
 }
 
 /// What a machine starts, and its root file system.
@@ -167,7 +217,7 @@ impl Nvdimm {
     }
 }
 
-/// QEMU's command line for a machine that logs its console to `console` and has the sockets `agent` and `qmp` in `sockets`.
+/// QEMU's command line for a machine that adds what its console says to `console` and has the sockets `agent` and `qmp` in `sockets`.
 ///
 /// # Errors
 ///
@@ -175,6 +225,7 @@ impl Nvdimm {
 pub(crate) fn arguments(
     manifest: &Manifest,
     config: &Config,
+    memory: Memory<'_>,
     console: &Path,
     sockets: &Path,
 ) -> std::io::Result<Vec<OsString>> {
@@ -185,12 +236,18 @@ pub(crate) fn arguments(
         .collect();
     let mut add = |option: &str, value: &str| arguments.extend([option.into(), value.into()]);
     add("-m", &format!("{}M,slots=10,maxmem=128G", config.memory_mib));
+    let memory = match memory {
+        Memory::Own => "memory-backend-ram".to_owned(),
+        Memory::In(file) => format!("memory-backend-file,share=on,mem-path={}", file.display()),
+        Memory::From(file) => format!("memory-backend-file,share=off,mem-path={}", file.display()),
+    };
+    add("-object", &format!("{memory},id=memory,size={}M", config.memory_mib));
     let log = console.display();
     add(
         "-chardev",
         &match config.interactive {
-            true => format!("stdio,id=console,signal=off,logfile={log}"),
-            false => format!("file,id=console,path={log}"),
+            true => format!("stdio,id=console,signal=off,logfile={log},logappend=on"),
+            false => format!("file,id=console,path={log},append=on"),
         },
     );
     let sockets = sockets.display();
@@ -223,6 +280,10 @@ pub(crate) fn arguments(
     }
     let software = Software::of(config.root, manifest)?;
     let mut linux = vec![LINUX];
+    if config.root == Root::Memory {
+        let tools = manifest.tools.display();
+        add("-drive", &format!("file={tools},format=raw,if=virtio,readonly=on"));
+    }
     if let Some(disk) = software.disk {
         add(
             "-drive",
@@ -239,9 +300,7 @@ pub(crate) fn arguments(
             add("-initrd", &initramfs.to_string());
         }
         Kind::Xen => {
-            let xen = manifest
-                .hypervisor(config.hypervisor)
-                .ok_or(std::io::ErrorKind::NotFound)?;
+            let xen = hypervisor(manifest, config)?;
             linux.insert(0, "console=hvc0");
             add("-kernel", &xen.display().to_string());
             add("-append", &command_line(&[XEN], &config.xen));
@@ -269,6 +328,7 @@ mod tests {
     fn a_comma_on_the_command_line_ends_no_module() {
         let path = PathBuf::from;
         let manifest = Manifest {
+            qemu: path("/qemu"),
             suite: "s".to_owned(),
             xen_version: "4".to_owned(),
             linux_version: "6".to_owned(),
@@ -278,6 +338,8 @@ mod tests {
             vmlinux: path("/vmlinux"),
             vmlinuz: path("/vmlinuz"),
             initramfs: path("/initramfs"),
+            tools: path("/tools"),
+            snapshots: None,
             system: None,
             provision: path("/provision"),
             work: path("/work"),
@@ -287,7 +349,14 @@ mod tests {
             linux: vec!["debug=a,b".to_owned()],
             ..Config::new(Kind::Xen, Vec::new())
         };
-        let arguments = arguments(&manifest, &config, Path::new("/log"), Path::new("/sockets")).unwrap();
+        let arguments = arguments(
+            &manifest,
+            &config,
+            Memory::Own,
+            Path::new("/log"),
+            Path::new("/sockets"),
+        )
+        .unwrap();
         let initrd = arguments.last().unwrap().to_str().unwrap();
         assert!(initrd.starts_with("/vmlinux console=hvc0 "), "{initrd}");
         assert!(initrd.ends_with(" debug=a,,b,/initramfs"), "{initrd}");

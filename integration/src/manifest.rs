@@ -11,6 +11,8 @@ pub const VARIABLE: &str = "XEN_PMEM_E2E";
 /// Where everything is.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Manifest {
+    /// The emulator.
+    pub qemu: PathBuf,
     /// The Debian suite that guests are made of.
     pub suite: String,
     /// Its Xen's version.
@@ -29,6 +31,10 @@ pub struct Manifest {
     pub vmlinuz: PathBuf,
     /// The guests' file system.
     pub initramfs: PathBuf,
+    /// A disk with the tools under test: a cpio archive.
+    pub tools: PathBuf,
+    /// Where snapshots of machines that have booted are kept; without it each machine boots.
+    pub snapshots: Option<PathBuf>,
     /// An installed system, if one was made.
     pub system: Option<System>,
     /// The provisioner, for use on this machine.

@@ -1,6 +1,7 @@
 //! What goes over the agent's channel, the guest's second serial port: one JSON document a line, requests one way and replies the other.
 
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// What the host asks of the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,14 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
+    /// Take the tools under test from their disk, this time, and this randomness: a machine that was woken up has those of the machine
+    /// that it was a snapshot of.
+    Begin {
+        /// The time since 1970.
+        time: Duration,
+        /// Bytes that no other machine has got.
+        seed: Vec<u8>,
+    },
     /// Run a program to its end.
     Exec {
         /// The program and its arguments.
@@ -55,6 +64,8 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
+    /// The machine is ready for what comes next.
+    Begun,
     /// The program ended.
     Exited {
         /// Its exit code; `None` if a signal ended it.

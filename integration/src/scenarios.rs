@@ -12,6 +12,7 @@ mod monitor;
 mod nothing_there;
 mod power_cut;
 mod shapes;
+mod snapshots;
 mod watch;
 mod xen_guest;
 mod xen_hotplug;
@@ -258,6 +259,13 @@ pub const ALL: &[Scenario] = &[
         on: STOCK,
         system: false,
         run: concurrency::run,
+    },
+    Scenario {
+        name: "snapshots",
+        about: "machines woken up from one snapshot are machines of their own, with the tools as they are now",
+        on: STOCK,
+        system: false,
+        run: snapshots::run,
     },
     Scenario {
         name: "crashing-guest",

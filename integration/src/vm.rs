@@ -1,17 +1,18 @@
 //! A machine: QEMU with Xen or bare Linux, NVDIMMs, the agent's channel, a console that is watched.
 
-use crate::machine::{self, Config, Kind, Nvdimm};
+use crate::machine::{self, Config, Kind, Memory, Nvdimm, Root};
 use crate::manifest::Manifest;
 use crate::panic;
 use crate::protocol::{Action, Message, Outcome, Request};
 use crate::qmp::Qmp;
+use crate::snapshot::{self, Snapshot};
 use serde_json::json;
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long a machine may take until its agent says hello; it takes about ten seconds.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -100,29 +101,97 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Starts a machine with its console in `folder` and waits for its agent.
+    /// Has a machine with its console in `folder` start, and waits for its agent. A machine of a make that has booted before is woken up
+    /// from then on.
     ///
     /// # Errors
     ///
     /// If it does not come up.
     pub fn boot(manifest: &Manifest, folder: &Path, config: &Config) -> Result<Self, Error> {
-        // A socket's path must be short, and the scenario's folder may be deep.
-        let sockets = tempfile::tempdir()?;
         let boots = fs::read_dir(folder)?
             .filter_map(Result::ok)
             .filter(|entry| is_console(&entry.path()))
             .count();
         let console = folder.join(format!("console-{}.log", boots + 1));
         fs::write(&console, "")?;
+        let snapshot = Snapshot::of(manifest, config)?;
+        let mut vm = match &snapshot {
+            Some(snapshot) if snapshot.is_there() || snapshot.has_room()? => {
+                Self::take_snapshot(manifest, config, snapshot, &console)?;
+                snapshot.begin_console(&console)?;
+                Self::wake(manifest, config, snapshot, &console)?
+            }
+            _ => Self::start(manifest, config, Memory::Own, &console)?,
+        };
+        if config.root == Root::Memory {
+            vm.begin()?;
+        }
+        Ok(vm)
+    }
+
+    /// Boots a machine, and saves it as it is then, unless that has been done.
+    fn take_snapshot(manifest: &Manifest, config: &Config, snapshot: &Snapshot, console: &Path) -> Result<(), Error> {
+        let _lock = snapshot.lock()?;
+        if snapshot.is_there() {
+            return Ok(());
+        }
+        let memory = snapshot.memory_to_be()?;
+        let vm = Self::start(manifest, config, Memory::In(&memory), console)?;
+        let taken = vm.qmp().and_then(|mut qmp| snapshot.take(&mut qmp, console));
+        taken.map_err(|error| vm.not_up(format!("taking a snapshot of it failed: {error:#}")))
+    }
+
+    /// Boots a machine and waits until its agent is up.
+    fn start(manifest: &Manifest, config: &Config, memory: Memory<'_>, console: &Path) -> Result<Self, Error> {
+        let mut vm = Self::launch(manifest, config, memory, console, &[])?;
+        match vm.receive(BOOT_LIMIT, "booting") {
+            Ok(Message::Hello { xen }) if xen == (config.kind == Kind::Xen) => Ok(vm),
+            Ok(message) => Err(vm.not_up(format!("its agent said {message:?}"))),
+            Err(Error::Hung { tail, .. }) => Err(Error::NotUp {
+                reason: format!("no word from its agent in {} s", BOOT_LIMIT.as_secs()),
+                tail,
+            }),
+            Err(Error::Crashed { line, tail }) => Err(Error::NotUp { reason: line, tail }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Wakes a machine up.
+    fn wake(manifest: &Manifest, config: &Config, snapshot: &Snapshot, console: &Path) -> Result<Self, Error> {
+        let memory = snapshot.memory();
+        let vm = Self::launch(manifest, config, Memory::From(&memory), console, &snapshot::WAITING)?;
+        // Until it runs, what is sent to its agent can be lost.
+        let awake = vm.qmp().and_then(|mut qmp| snapshot.wake(&mut qmp));
+        match awake {
+            Ok(()) => Ok(vm),
+            Err(error) => Err(Error::NotUp {
+                reason: format!("it cannot be woken up: {error:#}"),
+                tail: vm.tail(),
+            }),
+        }
+    }
+
+    /// Starts QEMU.
+    fn launch(
+        manifest: &Manifest,
+        config: &Config,
+        memory: Memory<'_>,
+        console: &Path,
+        more: &[&str],
+    ) -> Result<Self, Error> {
+        // A socket's path must be short, and the scenario's folder may be deep.
+        let sockets = tempfile::tempdir()?;
         // setpriv sees to it that QEMU does not outlive this process, whatever ends it.
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-            .args(machine::arguments(manifest, config, &console, sockets.path())?);
+            .args(["--pdeathsig", "KILL"])
+            .arg(&manifest.qemu)
+            .args(machine::arguments(manifest, config, memory, console, sockets.path())?)
+            .args(more);
         if !config.interactive {
             command.stdin(Stdio::null());
         }
-        let log = fs::File::create(folder.join("qemu.log"))?;
+        let log = fs::File::create(qemu_log(console))?;
         let mut qemu = if config.interactive {
             command.spawn()?
         } else {
@@ -133,7 +202,7 @@ impl Vm {
             Err(error) => {
                 let _ = qemu.kill();
                 let _ = qemu.wait();
-                let tail = fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
+                let tail = fs::read_to_string(qemu_log(console)).unwrap_or_default();
                 return Err(Error::NotUp {
                     reason: format!("QEMU did not start: {error}"),
                     tail,
@@ -141,26 +210,34 @@ impl Vm {
             }
         };
         agent.set_read_timeout(Some(TICK))?;
-        let mut vm = Self {
+        Ok(Self {
             qemu,
-            console,
+            console: console.to_owned(),
             sockets,
             agent,
             received: Vec::new(),
             next_id: 0,
-        };
-        match vm.receive(BOOT_LIMIT, "booting") {
-            Ok(Message::Hello { xen }) if xen == (config.kind == Kind::Xen) => Ok(vm),
-            Ok(message) => Err(Error::NotUp {
-                reason: format!("its agent said {message:?}"),
-                tail: vm.tail(),
-            }),
-            Err(Error::Hung { tail, .. }) => Err(Error::NotUp {
-                reason: format!("no word from its agent in {} s", BOOT_LIMIT.as_secs()),
-                tail,
-            }),
-            Err(Error::Crashed { line, tail }) => Err(Error::NotUp { reason: line, tail }),
-            Err(error) => Err(error),
+        })
+    }
+
+    /// Gives a machine the tools under test, and what it has in common with no other.
+    fn begin(&mut self) -> Result<(), Error> {
+        let mut seed = vec![0; 32];
+        fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
+        let time = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        match self.request(Action::Begin { time, seed }, "taking the tools") {
+            Ok(Outcome::Begun) => Ok(()),
+            Ok(outcome) => Err(self.not_up(format!("its agent said {outcome:?}"))),
+            Err(error) => Err(self.not_up(error.to_string())),
+        }
+    }
+
+    fn not_up(&self, reason: String) -> Error {
+        Error::NotUp {
+            reason,
+            tail: self.tail(),
         }
     }
 
@@ -286,8 +363,10 @@ impl Vm {
             .unwrap_or_default()
     }
 
+    /// The end of the console, and what QEMU itself has said.
     fn tail(&self) -> String {
-        panic::tail(&self.console(), TAIL_LINES)
+        let qemu = fs::read_to_string(qemu_log(&self.console)).unwrap_or_default();
+        format!("{}\n{qemu}", panic::tail(&self.console(), TAIL_LINES))
     }
 
     fn check_console(&self) -> Result<(), Error> {
@@ -376,6 +455,11 @@ impl Drop for Vm {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
+}
+
+/// What QEMU itself says, beside the console of its machine.
+fn qemu_log(console: &Path) -> PathBuf {
+    console.with_file_name("qemu.log")
 }
 
 fn is_console(path: &Path) -> bool {

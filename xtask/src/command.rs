@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 /// The command line, for people.
@@ -78,8 +79,14 @@ pub(crate) fn text(command: &mut Command) -> Result<String> {
 
 /// Whether a program of this name is on the path (or in the directories of administration programs, which may not be).
 pub(crate) fn exists(name: &str) -> bool {
+    find(name).is_some()
+}
+
+/// Where a program of this name is on the path.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|directory| directory.join(name).is_file())
+        .map(|directory| directory.join(name))
+        .find(|file| file.is_file())
 }

@@ -9,10 +9,10 @@ use crate::progress::step;
 use crate::suite::Suite;
 use crate::tools::{self, Tools};
 use crate::{libraries, modules, system, workspace, xen};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Boot Dom0 with a blank NVDIMM, or one with this image's content, and give a shell in it, instead of running scenarios
     #[arg(long, value_name = "IMAGE", num_args = 0..=1, require_equals = true)]
     shell: Option<Option<PathBuf>>,
+    /// Boot each VM instead of waking it up from a snapshot of one of the same make
+    #[arg(long)]
+    boot: bool,
     /// How many scenarios run at once [default: the number of processors]
     #[arg(long)]
     jobs: Option<usize>,
@@ -47,11 +50,15 @@ impl Options {
             list: false,
             keep: true,
             shell: None,
+            boot: false,
             jobs: None,
             scenarios: scenarios.iter().map(ToString::to_string).collect(),
         }
     }
 }
+
+/// The emulator.
+const QEMU: &str = "qemu-system-x86_64";
 
 /// Programs that guests have, where the packages put them; `{xen}` stands for Xen's version.
 const PROGRAMS: &[&str] = &[
@@ -198,9 +205,12 @@ fn prepare(options: &Options, hypervisors: &Hypervisors, needs_system: bool) -> 
         .then(|| system::prepare(suite, &tools.path(tools::AGENT)))
         .transpose()?;
     let initramfs = folder.join("initramfs");
-    make_initramfs(&base, &tools, &folder, &initramfs)?;
+    make_initramfs(&base, &tools, &initramfs)?;
+    let disk = folder.join("tools");
+    make_tools_disk(&tools, &disk)?;
 
     let manifest = json!({
+        "qemu": command::find(QEMU).with_context(|| format!("{QEMU} is not installed"))?,
         "suite": suite.name(),
         "xen_version": suite.xen_version(),
         "linux_version": kernels.version,
@@ -210,6 +220,8 @@ fn prepare(options: &Options, hypervisors: &Hypervisors, needs_system: bool) -> 
         "vmlinux": kernels.vmlinux,
         "vmlinuz": kernels.vmlinuz,
         "initramfs": initramfs,
+        "tools": disk,
+        "snapshots": (!options.boot).then(|| folder.join("snapshots")),
         "system": system,
         "provision": tools.path("xen-pmem-provision"),
         "work": workspace::e2e("run")?,
@@ -283,19 +295,37 @@ fn merged(root: &Path, program: PathBuf) -> PathBuf {
         .unwrap_or(program)
 }
 
-/// The suite's part followed by the tools under test and the agent, which is the guest's first process.
-fn make_initramfs(base: &Path, tools: &Tools, folder: &Path, initramfs: &Path) -> Result<()> {
-    let own = folder.join("tools.cpio");
+/// The suite's part followed by the agent, which is the guest's first process. A file that has this content already stays as it is:
+/// snapshots of machines that have booted from it do, too.
+fn make_initramfs(base: &Path, tools: &Tools, initramfs: &Path) -> Result<()> {
+    let own = initramfs.with_extension("agent");
     let mut image = Image::create(&own)?;
+    image.file(Path::new("init"), &tools.path(tools::AGENT))?;
+    image.finish()?;
+    let content = [fs::read(base)?, fs::read(&own)?].concat();
+    if fs::read(initramfs).is_ok_and(|made| made == content) {
+        return Ok(());
+    }
+    fs::write(initramfs, content).with_context(|| format!("cannot make {}", initramfs.display()))
+}
+
+/// The size of the tools' disk: always the same, so that a machine that is woken up finds the disk that it knows.
+const TOOLS_DISK: u64 = 64 << 20;
+
+/// A disk with the tools under test, as an archive: guests take them from there once they are up.
+fn make_tools_disk(tools: &Tools, disk: &Path) -> Result<()> {
+    let mut image = Image::create(disk)?;
     for program in tools::PROGRAMS {
         image.file(&Path::new("usr/bin").join(program), &tools.path(program))?;
     }
     image.file(Path::new("usr/bin/pmemctl"), &tools.path(tools::PMEMCTL))?;
-    image.file(Path::new("init"), &tools.path(tools::AGENT))?;
     image.finish()?;
-    let mut file = File::create(initramfs).with_context(|| format!("cannot make {}", initramfs.display()))?;
-    for part in [base, &own] {
-        std::io::copy(&mut File::open(part)?, &mut file)?;
-    }
+    let file = OpenOptions::new().write(true).open(disk)?;
+    let length = file.metadata()?.len();
+    ensure!(
+        length <= TOOLS_DISK,
+        "the tools are {length} bytes, too many for their disk"
+    );
+    file.set_len(TOOLS_DISK)?;
     Ok(())
 }

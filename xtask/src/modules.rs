@@ -29,6 +29,9 @@ const WANTED: &[&str] = &[
     "xen-privcmd",
     "xenfs",
     "loop",
+    // The disk that the tools come on.
+    "virtio_pci",
+    "virtio_blk",
 ];
 
 /// Copies the wanted modules and their dependencies, unpacked, from `root` to `stage` and indexes them there.

@@ -1,18 +1,27 @@
 //! Does what the host asks over the second serial port: as the guest's first process, which mounts what a system has; or as a service
 //! of an installed system.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use rustix::ioctl::{NoArg, Opcode, ioctl};
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::time::{ClockId, Timespec, clock_settime};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use xen_pmem_integration::protocol::{Action, Message, Outcome, Request};
 
 /// The channel's device.
 const CHANNEL: &str = "/dev/ttyS1";
+/// The disk with the tools under test.
+const TOOLS: &str = "/dev/vda";
+/// Its drivers.
+const TOOLS_DRIVERS: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// Has the kernel's random numbers depend on what was written to their pool from now on, not within a minute (`include/uapi/linux/random.h`).
+const RNDRESEEDCRNG: Opcode = 0x5207;
 /// Where programs are; busybox's come last.
 const PATH: &str = "/usr/sbin:/usr/bin:/usr/local/bin";
 
@@ -45,6 +54,15 @@ fn set_up() -> Result<()> {
         .args(["--install", "-s", "/usr/local/bin"])
         .status()
         .context("installing busybox's applets")?;
+    for driver in TOOLS_DRIVERS {
+        succeed(Command::new("/usr/sbin/modprobe").arg(driver))?;
+    }
+    Ok(())
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
 }
 
@@ -88,6 +106,7 @@ fn say(mut channel: &File, message: &Message) -> Result<()> {
 
 fn carry_out(action: Action) -> Outcome {
     let result = match action {
+        Action::Begin { time, seed } => begin(time, &seed),
         Action::Exec { argv, stdin } => exec(&argv, &stdin),
         Action::Spawn { argv } => spawn(&argv),
         Action::Shell => shell(),
@@ -96,6 +115,26 @@ fn carry_out(action: Action) -> Outcome {
     result.unwrap_or_else(|error| Outcome::Failed {
         error: format!("{error:#}"),
     })
+}
+
+/// Makes this machine one of its own, whatever it is a snapshot of.
+fn begin(time: Duration, seed: &[u8]) -> Result<Outcome> {
+    let tools = File::open(TOOLS).with_context(|| format!("opening {TOOLS}"))?;
+    // Onto what is there: new tools have the names of old ones.
+    succeed(
+        Command::new("/usr/bin/busybox")
+            .args(["cpio", "-idu"])
+            .current_dir("/")
+            .stdin(tools)
+            .stderr(Stdio::null()),
+    )?;
+    let time = Timespec::try_from(time).context("a time beyond all clocks")?;
+    clock_settime(ClockId::Realtime, time).context("setting the clock")?;
+    let mut random = OpenOptions::new().write(true).open("/dev/urandom")?;
+    random.write_all(seed)?;
+    // SAFETY: this request takes no argument and touches no memory of the process.
+    unsafe { ioctl(&random, NoArg::<RNDRESEEDCRNG>::new()) }.context("seeding the kernel's random numbers")?;
+    Ok(Outcome::Begun)
 }
 
 fn command(argv: &[String]) -> Result<Command> {

@@ -1,0 +1,192 @@
+//! Machines that have booted once. What a machine is as soon as its agent is up is saved: its memory, its devices, what its console has
+//! said. From then on each machine of the same make is woken up from there, in a fraction of a second.
+//!
+//! At that moment no driver for NVDIMMs is loaded and the tools under test are not there yet, so a snapshot does not depend on what is on
+//! NVDIMMs or in tools. Memory is a file, saved by being one: machines that are woken up map it privately, so that they share what
+//! they do not change. QEMU then saves no more than devices (its capability `x-ignore-shared`).
+
+use crate::machine::{self, Config, Root};
+use crate::manifest::Manifest;
+use crate::qmp::Qmp;
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// QEMU's arguments for a machine that is to be woken up.
+pub(crate) const WAITING: [&str; 2] = ["-incoming", "defer"];
+/// How long QEMU may take to save or to load a machine's devices; it takes a fraction of a second.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How often it is asked.
+const TICK: Duration = Duration::from_millis(5);
+/// What a disk must have left for a snapshot to be taken.
+const ROOM: u64 = 8 << 30;
+
+/// The snapshot of one make of machine, there or not.
+pub(crate) struct Snapshot {
+    folder: PathBuf,
+}
+
+impl Snapshot {
+    /// The snapshot of machines made as `config` says; `None` where each is to boot.
+    ///
+    /// # Errors
+    ///
+    /// If what they are made of cannot be looked at.
+    pub(crate) fn of(manifest: &Manifest, config: &Config) -> io::Result<Option<Self>> {
+        let Some(snapshots) = &manifest.snapshots else {
+            return Ok(None);
+        };
+        // What an installed system does at boot is what is tested, and a terminal is for people.
+        if config.root != Root::Memory || config.interactive {
+            return Ok(None);
+        }
+        let name = match config.kind {
+            machine::Kind::Bare => "bare",
+            machine::Kind::Xen => config.hypervisor.as_str(),
+        };
+        let software = hash(&machine::software(manifest, config)?);
+        let make = hash(&machine::make(config)?);
+        let family = snapshots.join(format!("{name}-{software:016x}"));
+        if !family.is_dir() {
+            forget(snapshots, name)?;
+            fs::create_dir_all(&family)?;
+        }
+        Ok(Some(Self {
+            folder: family.join(format!("{make:016x}")),
+        }))
+    }
+
+    /// Whether it has been taken.
+    pub(crate) fn is_there(&self) -> bool {
+        self.folder.is_dir()
+    }
+
+    /// Whether the disk has room for one more.
+    pub(crate) fn has_room(&self) -> io::Result<bool> {
+        let family = self.folder.parent().unwrap_or(&self.folder);
+        let disk = rustix::fs::statvfs(family)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize) > ROOM)
+    }
+
+    /// Keeps others from taking the same snapshot as long as the result lives.
+    pub(crate) fn lock(&self) -> io::Result<File> {
+        let lock = File::create(self.folder.with_extension("lock"))?;
+        lock.lock()?;
+        Ok(lock)
+    }
+
+    /// Where the memory is of the machine that is to become the snapshot.
+    pub(crate) fn memory_to_be(&self) -> io::Result<PathBuf> {
+        let making = self.making();
+        if making.exists() {
+            fs::remove_dir_all(&making)?;
+        }
+        fs::create_dir_all(&making)?;
+        Ok(making.join("memory"))
+    }
+
+    /// Saves the machine that `qmp` leads to, whose memory is where [`Self::memory_to_be`] says and whose console is `console`. It does
+    /// not run any more then.
+    pub(crate) fn take(&self, qmp: &mut Qmp, console: &Path) -> Result<()> {
+        let making = self.making();
+        ignore_shared(qmp)?;
+        let save = format!("exec:cat >{}", quoted(&making.join("devices")));
+        qmp.execute("migrate", json!({ "uri": save }))?;
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let progress = qmp.execute("query-migrate", json!({}))?;
+            match progress["status"].as_str() {
+                Some("completed") => break,
+                Some("failed" | "cancelled") => bail!("QEMU cannot save the machine: {progress}"),
+                _ => ensure!(
+                    Instant::now() < deadline,
+                    "QEMU does not get done with saving: {progress}"
+                ),
+            }
+            std::thread::sleep(TICK);
+        }
+        fs::copy(console, making.join("console"))?;
+        fs::rename(&making, &self.folder).context("keeping the snapshot")
+    }
+
+    /// The memory of a machine that is woken up.
+    pub(crate) fn memory(&self) -> PathBuf {
+        self.folder.join("memory")
+    }
+
+    /// Begins a machine's console with what that of the snapshot had said.
+    pub(crate) fn begin_console(&self, console: &Path) -> io::Result<()> {
+        fs::copy(self.folder.join("console"), console).map(drop)
+    }
+
+    /// Has the machine that `qmp` leads to, which was started with [`WAITING`], go on from the snapshot, and waits until it does.
+    pub(crate) fn wake(&self, qmp: &mut Qmp) -> Result<()> {
+        ignore_shared(qmp)?;
+        let load = format!("exec:cat {}", quoted(&self.folder.join("devices")));
+        qmp.execute("migrate-incoming", json!({ "uri": load }))?;
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let status = qmp.execute("query-status", json!({}))?;
+            if status["running"] == true {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "the machine does not wake up: {status}");
+            std::thread::sleep(TICK);
+        }
+    }
+
+    fn making(&self) -> PathBuf {
+        self.folder.with_extension("making")
+    }
+}
+
+/// Has QEMU save and load no memory that is shared with a file: NVDIMMs, and memory that is a file.
+fn ignore_shared(qmp: &mut Qmp) -> Result<()> {
+    let capability = json!({ "capability": "x-ignore-shared", "state": true });
+    qmp.execute("migrate-set-capabilities", json!({ "capabilities": [capability] }))?;
+    Ok(())
+}
+
+/// What of a file says that it is the same as before.
+pub(crate) fn identity(file: &Path) -> io::Result<(u64, i64, i64)> {
+    let metadata = fs::metadata(file)?;
+    Ok((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+/// Removes the snapshots of what was called `name` and is another one now.
+fn forget(snapshots: &Path, name: &str) -> io::Result<()> {
+    let entries = match fs::read_dir(snapshots) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let family = entry.file_name();
+        if family
+            .to_str()
+            .and_then(|family| family.rsplit_once('-'))
+            .is_some_and(|(of, _)| of == name)
+        {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn hash(of: &impl std::hash::Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // How machines are made is part of what they are.
+    include_str!("machine.rs").hash(&mut hasher);
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A path as a word of a shell's.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}

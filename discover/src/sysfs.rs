@@ -233,13 +233,12 @@ impl Directory {
     /// If it is there and cannot be read.
     pub fn text(&self, attribute: &str) -> Result<Option<String>, Error> {
         let path = self.0.join(attribute);
-        let mut buffer = [0; ATTRIBUTE_LIMIT];
+        let mut buffer = [MaybeUninit::uninit(); ATTRIBUTE_LIMIT];
         let mut read = || -> rustix::io::Result<String> {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             let file = retry_on_intr(|| rustix::fs::openat(CWD, &path, flags, Mode::empty()))?;
-            // The kernel gives an attribute whole.
-            let length = retry_on_intr(|| rustix::io::read(&file, &mut buffer))?;
-            let bytes = buffer.get(..length).unwrap_or(&buffer);
+            // The kernel gives an attribute whole, and is not interrupted in that.
+            let (bytes, _) = rustix::io::read(&file, &mut buffer)?;
             Ok(String::from_utf8_lossy(bytes).trim().to_owned())
         };
         match read() {
@@ -346,7 +345,11 @@ mod tests {
             ("/a", "../../../b", "/b"),
             ("/sys/bus/nd/devices", "/other/devices/./a", "/other/devices/a"),
         ] {
-            assert_eq!(joined(Path::new(directory), Path::new(text)), Path::new(path), "{directory} {text}");
+            assert_eq!(
+                joined(Path::new(directory), Path::new(text)),
+                Path::new(path),
+                "{directory} {text}"
+            );
         }
     }
 }

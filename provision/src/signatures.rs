@@ -138,7 +138,8 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Resu
             && let Some(rest) = DeviceRange::between(at, end).filter(|rest| !rest.is_empty())
         {
             let range = DeviceRange::clamped(at, rest.size().min(HEAD));
-            read_into(device, range, &mut head)?;
+            head.resize(usize::try_from(range.size().0).map_err(io::Error::other)?, 0);
+            device.read_exact_at(at, &mut head)?;
             found = unknown(&head, at);
             from = range.end();
         }
@@ -233,14 +234,9 @@ fn at(bytes: &[u8], offset: u64, magic: &[u8]) -> bool {
 }
 
 fn read<D: ReadAt + ?Sized>(device: &D, range: DeviceRange) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    read_into(device, range, &mut bytes)?;
+    let mut bytes = vec![0; usize::try_from(range.size().0).map_err(io::Error::other)?];
+    device.read_exact_at(range.base(), &mut bytes)?;
     Ok(bytes)
-}
-
-fn read_into<D: ReadAt + ?Sized>(device: &D, range: DeviceRange, bytes: &mut Vec<u8>) -> io::Result<()> {
-    bytes.resize(usize::try_from(range.size().0).map_err(io::Error::other)?, 0);
-    device.read_exact_at(range.base(), bytes)
 }
 
 #[cfg(test)]

@@ -109,13 +109,17 @@ pub struct Listed {
 /// If the list of devices cannot be read.
 pub fn all(root: &SysfsRoot) -> Result<Vec<Listed>, Error> {
     let mut found = Vec::new();
-    for directory in root.nd_devices()? {
-        if !is_nd_name(directory.name(), "namespace") {
+    let mut regions = Regions::default();
+    for name in root.nd_names()? {
+        if !is_nd_name(&name, "namespace") {
             continue;
         }
-        let name = directory.name().to_owned();
+        let Some(directory) = root.nd_device(&name) else {
+            tracing::debug!(namespace = name, "vanished during the scan");
+            continue;
+        };
         // A claim that is being made or given up shows half of it: look once more before calling it an error.
-        match read(&directory).or_else(|_| read(&directory)) {
+        match read(&directory, &mut regions).or_else(|_| read(&directory, &mut regions)) {
             Ok(None) => tracing::debug!(namespace = name, "empty: a seed"),
             Ok(Some(namespace)) => found.push(Listed {
                 name,
@@ -133,24 +137,49 @@ pub fn all(root: &SysfsRoot) -> Result<Vec<Listed>, Error> {
     Ok(found)
 }
 
-fn read(directory: &Directory) -> Result<Option<Namespace>, Error> {
+/// What is known of the region looked at last: namespaces of one region follow each other, and share it.
+#[derive(Default)]
+struct Regions(Option<Region>);
+
+#[derive(Clone, Debug)]
+struct Region {
+    directory: Directory,
+    range: PhysRange,
+}
+
+impl Regions {
+    /// The region that `namespace` lies in.
+    fn of(&mut self, namespace: &Directory) -> Result<&Region, Error> {
+        let directory = namespace.parent().unwrap_or_else(|| namespace.clone());
+        let known = self.0.take().filter(|region| region.directory == directory);
+        let region = match known {
+            Some(region) => region,
+            None => {
+                let range = range_of(&directory)?.ok_or_else(|| directory.missing("size"))?;
+                Region { directory, range }
+            }
+        };
+        Ok(self.0.insert(region))
+    }
+}
+
+fn read(directory: &Directory, regions: &mut Regions) -> Result<Option<Namespace>, Error> {
     let Some(range) = range_of(directory)? else {
         return Ok(None);
     };
-    let region_directory = directory.parent().unwrap_or_else(|| directory.clone());
-    let region = range_of(&region_directory)?.ok_or_else(|| region_directory.missing("size"))?;
+    let region = regions.of(directory)?;
     let numa_node = match directory.numa_node()? {
         Some(node) => Some(node),
-        None => region_directory.numa_node()?,
+        None => region.directory.numa_node()?,
     };
     let (mode, presented) = match directory.text("holder")? {
-        None => unclaimed(directory, &region_directory, region, range)?,
-        Some(holder) => claimed(directory, &region_directory, holder)?,
+        None => unclaimed(directory, region, range)?,
+        Some(holder) => claimed(directory, &region.directory, holder)?,
     };
     Ok(Some(Namespace {
         name: directory.name().to_owned(),
         mode,
-        region,
+        region: region.range,
         range,
         numa_node,
         presented,
@@ -174,12 +203,7 @@ fn range_of(directory: &Directory) -> Result<Option<PhysRange>, Error> {
     }
 }
 
-fn unclaimed(
-    directory: &Directory,
-    region_directory: &Directory,
-    region: PhysRange,
-    range: PhysRange,
-) -> Result<(Mode, Presented), Error> {
+fn unclaimed(directory: &Directory, region: &Region, range: PhysRange) -> Result<(Mode, Presented), Error> {
     if let Some(disk) = disk_of(directory)? {
         let start = range.base();
         return Ok((Mode::Raw, Presented::Block { disk, start }));
@@ -189,10 +213,11 @@ fn unclaimed(
         Some(text) => text.parse().map_err(|_| directory.malformed("uuid", text, "a UUID"))?,
     };
     // libnvdimm keeps media errors with the region, and counts from its start.
-    let bad = match region_directory.text("badblocks")? {
+    let bad = match region.directory.text("badblocks")? {
         None => Vec::new(),
-        Some(text) => unbound::bad_blocks(&text, region.base()).ok_or_else(|| {
-            region_directory.malformed("badblocks", text, "pairs of a sector and a number of sectors")
+        Some(text) => unbound::bad_blocks(&text, region.range.base()).ok_or_else(|| {
+            let expected = "pairs of a sector and a number of sectors";
+            region.directory.malformed("badblocks", text, expected)
         })?,
     };
     let unbound = Unbound {
@@ -229,7 +254,7 @@ fn claimed(namespace: &Directory, region: &Directory, holder: String) -> Result<
     } else {
         return Err(namespace.malformed("holder", holder, "the name of a pfn, dax or btt device"));
     };
-    let claim = region.follow(&holder).ok_or_else(|| region.missing(&holder))?;
+    let claim = region.child(&holder);
     let presented = match mode {
         Mode::Sector => Presented::Unsupported {
             node: disk_of(&claim)?.map(|disk| disk.name),
@@ -243,7 +268,13 @@ fn claimed(namespace: &Directory, region: &Directory, holder: String) -> Result<
         },
         _ => fsdax(&claim)?,
     };
-    Ok((mode, presented))
+    // What has a device is there.
+    let has_device = !matches!(&presented, Presented::Unsupported { node: None, .. });
+    if has_device || claim.exists() {
+        Ok((mode, presented))
+    } else {
+        Err(region.missing(&holder))
+    }
 }
 
 fn fsdax(pfn: &Directory) -> Result<Presented, Error> {
@@ -269,10 +300,7 @@ fn unsupported(reason: &str) -> Presented {
 
 /// The block device that an nd device presents: the one entry of its directory `block`.
 fn disk_of(device: &Directory) -> Result<Option<Disk>, Error> {
-    let Some(block) = device.follow("block") else {
-        return Ok(None);
-    };
-    let Some(disk) = block.entries()?.iter().find_map(|name| block.follow(name)) else {
+    let Some(disk) = device.child("block").first_directory(|_| true)? else {
         return Ok(None);
     };
     let sectors = disk.number("size")?.ok_or_else(|| disk.missing("size"))?;
@@ -300,14 +328,9 @@ fn disk_of(device: &Directory) -> Result<Option<Disk>, Error> {
 
 /// The character device below a `daxR.N` of the nd bus: `daxX.Y`, on the dax bus or (before Linux 5.1) in the class `dax`.
 fn character_device(claim: &Directory) -> Result<Option<String>, Error> {
-    let is_character_device = |directory: &Directory| is_nd_name(directory.name(), "dax");
-    let mut parents = vec![claim.clone()];
-    parents.extend(claim.follow("dax"));
-    for parent in parents {
-        for name in parent.entries()? {
-            if is_nd_name(&name, "dax") && parent.follow(&name).as_ref().is_some_and(is_character_device) {
-                return Ok(Some(name));
-            }
+    for parent in [claim.clone(), claim.child("dax")] {
+        if let Some(device) = parent.first_directory(|name| is_nd_name(name, "dax"))? {
+            return Ok(Some(device.name().to_owned()));
         }
     }
     Ok(None)

@@ -121,15 +121,8 @@ impl Outcome {
 ///
 /// If nothing can be listed at all. What goes wrong with one device is a [`Failure`] in the outcome.
 pub fn scan(options: &Options) -> Result<Outcome, Error> {
-    if !options.sysfs.path().join("bus").is_dir() {
-        return Err(Error::NoSysfs(options.sysfs.path().to_path_buf()));
-    }
     let mut namespaces = Vec::new();
     let mut failures = Vec::new();
-    let memory = options.memory.as_deref().map(open_memory).transpose()?;
-    if memory.is_some() && options.sysfs.nd_devices()?.is_empty() {
-        namespaces = firmware::namespaces(&options.sysfs)?;
-    }
     for listed in namespace::all(&options.sysfs)? {
         match listed.result {
             Ok(namespace) => namespaces.push(namespace),
@@ -138,6 +131,14 @@ pub fn scan(options: &Options) -> Result<Outcome, Error> {
                 error: error.into(),
             }),
         }
+    }
+    let nothing = namespaces.is_empty() && failures.is_empty();
+    if nothing && !options.sysfs.path().join("bus").is_dir() {
+        return Err(Error::NoSysfs(options.sysfs.path().to_path_buf()));
+    }
+    let memory = options.memory.as_deref().map(open_memory).transpose()?;
+    if nothing && memory.is_some() && options.sysfs.nd_names()?.is_empty() {
+        namespaces = firmware::namespaces(&options.sysfs)?;
     }
     if !options.devices.is_empty() {
         failures = choose(options, &mut namespaces, failures);
@@ -184,10 +185,11 @@ pub fn scan_image(path: &Path, base: PhysAddr) -> Result<Outcome, Error> {
 impl Outcome {
     fn new(mut devices: Vec<Device>, failures: Vec<Failure>) -> Self {
         // By what stays: the place, not the number that the kernel gave.
-        devices.sort_by_key(|device| {
+        let place = |device: &Device| {
             let base = |span: Option<Span>| span.map(|Span(range)| range.base());
-            (base(device.namespace), base(device.device_range), device.device.clone())
-        });
+            (base(device.namespace), base(device.device_range))
+        };
+        devices.sort_by(|one, other| (place(one), &one.device).cmp(&(place(other), &other.device)));
         Self {
             scan: document::Scan {
                 schema: SCHEMA,

@@ -3,15 +3,19 @@
 //! Devices come and go while they are looked at: a file that is not there, or that its driver has no value for, is `None`, not
 //! an error. What is an error is a value that cannot be read or understood.
 
-use std::ffi::OsString;
+use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
+use rustix::io::{Errno, retry_on_intr};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::mem::MaybeUninit;
+use std::path::{Component, Path, PathBuf};
 use xen_pmem_format::units::{Bytes, PhysAddr};
 
 /// The most that the kernel gives for one attribute: a page (`sysfs_emit`, `fs/sysfs/file.c`).
-const ATTRIBUTE_LIMIT: u64 = 4096;
+const ATTRIBUTE_LIMIT: usize = 4096;
+
+/// The bytes of directory entries that are read at once: some hundreds of devices.
+const LISTING_CHUNK: usize = 16384;
 
 /// Why something in sysfs could not be learned.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +57,10 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 /// Whether an error says that the thing is gone or has no value, as opposed to that it cannot be read.
-fn is_absence(error: &io::Error) -> bool {
+fn is_absence(error: &Errno) -> bool {
     // libnvdimm answers ENXIO for an attribute of a device without a driver, the core ENODEV for one that is being removed.
-    let no_such_device = [rustix::io::Errno::NXIO, rustix::io::Errno::NODEV]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
-    no_such_device || matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    let errors = [Errno::NXIO, Errno::NODEV, Errno::NOENT, Errno::NOTDIR];
+    errors.contains(error)
 }
 
 /// The root of a sysfs tree: /sys, or a recorded one.
@@ -76,16 +78,24 @@ impl SysfsRoot {
         &self.0
     }
 
-    /// The entries of the nd bus: regions, namespaces and what claims them; empty if libnvdimm is not there.
+    /// The names on the nd bus, in order: regions, namespaces and what claims them; none if libnvdimm is not there.
     ///
     /// # Errors
     ///
     /// If the directory is there and cannot be read.
-    pub fn nd_devices(&self) -> Result<Vec<Directory>, Error> {
-        let bus = Directory(self.0.join("bus/nd/devices"));
-        let mut entries = bus.entries()?;
-        entries.sort();
-        Ok(entries.into_iter().filter_map(|name| bus.follow(&name)).collect())
+    pub fn nd_names(&self) -> Result<Vec<String>, Error> {
+        let mut names = self.nd_list().entries()?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The device called `name` on the nd bus; `None` if there is none. It may have gone since.
+    pub fn nd_device(&self, name: &str) -> Option<Directory> {
+        self.nd_list().linked(name)
+    }
+
+    fn nd_list(&self) -> Directory {
+        Directory(self.0.join("bus/nd/devices"))
     }
 
     /// The block device called `name` in the kernel's list of block devices.
@@ -136,30 +146,83 @@ impl Directory {
         self.0.parent().map(|parent| Self(parent.to_path_buf()))
     }
 
-    /// The directory that `name` is, or leads to; `None` if there is none.
-    pub fn follow(&self, name: &str) -> Option<Self> {
-        let target = fs::canonicalize(self.0.join(name)).ok()?;
-        target.is_dir().then_some(Self(target))
+    /// The directory called `name` in it, of which nothing is known yet.
+    pub fn child(&self, name: &str) -> Self {
+        Self(self.0.join(name))
     }
 
-    /// The names in it that are text; empty if it is gone.
+    /// The directory that `name` is, or leads to; `None` if there is none.
+    pub fn follow(&self, name: &str) -> Option<Self> {
+        self.linked(name).filter(Self::exists)
+    }
+
+    /// What `name` is, or says that it leads to; `None` if there is nothing of that name.
+    ///
+    /// The text of a link is enough: in the way of the kernel's links there are no others.
+    fn linked(&self, name: &str) -> Option<Self> {
+        let path = self.0.join(name);
+        match rustix::fs::readlink(&path, Vec::with_capacity(256)) {
+            Ok(text) => Some(Self(joined(&self.0, Path::new(text.to_str().ok()?)))),
+            Err(Errno::INVAL) => Some(Self(path)),
+            Err(_) => None,
+        }
+    }
+
+    /// The first directory below it with a name that `is_wanted`; `None` if there is none, or it is gone itself.
     ///
     /// # Errors
     ///
     /// If it is there and cannot be read.
-    pub fn entries(&self) -> Result<Vec<String>, Error> {
-        let read = || -> io::Result<Vec<OsString>> {
-            fs::read_dir(&self.0)?
-                .map(|entry| entry.map(|entry| entry.file_name()))
-                .collect()
+    pub fn first_directory(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Option<Self>, Error> {
+        let mut found = None;
+        self.each_entry(|name, kind| {
+            if is_wanted(name) {
+                found = match kind {
+                    FileType::Directory => Some(self.child(name)),
+                    FileType::Symlink | FileType::Unknown => {
+                        self.follow(name).filter(|directory| is_wanted(directory.name()))
+                    }
+                    _ => None,
+                };
+            }
+            found.is_none()
+        })?;
+        Ok(found)
+    }
+
+    /// The names in it that are text; empty if it is gone.
+    fn entries(&self) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        self.each_entry(|name, _| {
+            names.push(name.to_owned());
+            true
+        })?;
+        Ok(names)
+    }
+
+    /// Hands the names in it that are text to `take`, until that has enough.
+    fn each_entry(&self, mut take: impl FnMut(&str, FileType) -> bool) -> Result<(), Error> {
+        let mut list = || -> rustix::io::Result<()> {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = retry_on_intr(|| rustix::fs::openat(CWD, &self.0, flags, Mode::empty()))?;
+            let mut chunk = [MaybeUninit::uninit(); LISTING_CHUNK];
+            let mut listing = RawDir::new(directory, &mut chunk);
+            while let Some(entry) = listing.next() {
+                let entry = entry?;
+                match entry.file_name().to_str() {
+                    Ok("." | "..") | Err(_) => {}
+                    Ok(name) if take(name, entry.file_type()) => {}
+                    Ok(_) => break,
+                }
+            }
+            Ok(())
         };
-        match read() {
-            Ok(names) => Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect()),
-            Err(error) if is_absence(&error) => Ok(Vec::new()),
-            Err(source) => Err(Error::Io {
+        match list() {
+            Err(error) if !is_absence(&error) => Err(Error::Io {
                 path: self.0.clone(),
-                source,
+                source: error.into(),
             }),
+            _ => Ok(()),
         }
     }
 
@@ -170,14 +233,21 @@ impl Directory {
     /// If it is there and cannot be read.
     pub fn text(&self, attribute: &str) -> Result<Option<String>, Error> {
         let path = self.0.join(attribute);
-        let mut bytes = Vec::new();
-        match File::open(&path).and_then(|file| file.take(ATTRIBUTE_LIMIT).read_to_end(&mut bytes)) {
-            Ok(_) => {
-                let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-                Ok((!text.is_empty()).then_some(text))
-            }
+        let mut buffer = [MaybeUninit::uninit(); ATTRIBUTE_LIMIT];
+        let mut read = || -> rustix::io::Result<String> {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let file = retry_on_intr(|| rustix::fs::openat(CWD, &path, flags, Mode::empty()))?;
+            // The kernel gives an attribute whole, and is not interrupted in that.
+            let (bytes, _) = rustix::io::read(&file, &mut buffer)?;
+            Ok(String::from_utf8_lossy(bytes).trim().to_owned())
+        };
+        match read() {
+            Ok(text) => Ok((!text.is_empty()).then_some(text)),
             Err(error) if is_absence(&error) => Ok(None),
-            Err(source) => Err(Error::Io { path, source }),
+            Err(error) => Err(Error::Io {
+                path,
+                source: error.into(),
+            }),
         }
     }
 
@@ -242,6 +312,44 @@ impl Directory {
             path: self.0.join(attribute),
             content,
             expected,
+        }
+    }
+}
+
+/// What the link with this text in `directory` leads to.
+fn joined(directory: &Path, text: &Path) -> PathBuf {
+    let mut path = directory.to_path_buf();
+    for component in text.components() {
+        match (component, path.components().next_back()) {
+            (Component::ParentDir, Some(Component::Normal(_))) => _ = path.pop(),
+            (Component::ParentDir, Some(Component::RootDir)) | (Component::CurDir, _) => {}
+            // An absolute text starts anew.
+            (component, _) => path.push(component),
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_leads_where_its_text_says() {
+        for (directory, text, path) in [
+            ("/sys/bus/nd/devices", "../../../devices/a/b", "/sys/devices/a/b"),
+            ("tree/bus/nd/devices", "../../../devices/a/b", "tree/devices/a/b"),
+            ("./bus/nd/devices", "../../../devices/a", "./devices/a"),
+            ("bus/nd/devices", "../../../../elsewhere", "../elsewhere"),
+            ("../sys/bus", "../../../x", "../../x"),
+            ("/a", "../../../b", "/b"),
+            ("/sys/bus/nd/devices", "/other/devices/./a", "/other/devices/a"),
+        ] {
+            assert_eq!(
+                joined(Path::new(directory), Path::new(text)),
+                Path::new(path),
+                "{directory} {text}"
+            );
         }
     }
 }

@@ -7,6 +7,9 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -80,13 +83,11 @@ impl Flags {
                 .init();
             return;
         }
-        tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal())
-            .with_target(false)
-            .without_time()
-            .init();
+        // A log that is there already stays.
+        let _ = tracing::subscriber::set_global_default(Late {
+            level,
+            log: OnceLock::new(),
+        });
     }
 
     /// Whether text for people is to be left out.
@@ -124,6 +125,69 @@ impl Flags {
             text()
         };
         write(&(line + "\n"))
+    }
+}
+
+/// The log on standard error, made with the first line that is logged: most runs log none, and making it would be a large part of
+/// what they do.
+struct Late {
+    level: LevelFilter,
+    log: OnceLock<Dispatch>,
+}
+
+impl Late {
+    fn log(&self) -> &Dispatch {
+        self.log.get_or_init(|| {
+            tracing_subscriber::fmt()
+                .with_max_level(self.level)
+                .with_writer(io::stderr)
+                .with_ansi(io::stderr().is_terminal())
+                .with_target(false)
+                .without_time()
+                .into()
+        })
+    }
+}
+
+impl Subscriber for Late {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        self.log().new_span(span)
+    }
+
+    fn record(&self, span: &Id, values: &Record<'_>) {
+        self.log().record(span, values);
+    }
+
+    fn record_follows_from(&self, span: &Id, follows: &Id) {
+        self.log().record_follows_from(span, follows);
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.log().event(event);
+    }
+
+    fn enter(&self, span: &Id) {
+        self.log().enter(span);
+    }
+
+    fn exit(&self, span: &Id) {
+        self.log().exit(span);
+    }
+
+    fn clone_span(&self, id: &Id) -> Id {
+        self.log().clone_span(id)
+    }
+
+    fn try_close(&self, id: Id) -> bool {
+        self.log().try_close(id)
     }
 }
 

@@ -19,6 +19,12 @@ pub trait ReadAt {
     /// [`io::ErrorKind::UnexpectedEof`] if the device ends before `buf` is full; otherwise whatever the operating system says, a
     /// media error (`EIO`) above all.
     fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()>;
+
+    /// The first offset, from `offset` on, where something other than zeros may be; `None` if all the rest is known to be zeros, as
+    /// what lies in the holes of a sparse image is. What nothing is known of may be anything.
+    fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
+        Some(offset)
+    }
 }
 
 #[cfg(unix)]
@@ -32,6 +38,16 @@ impl ReadAt for std::fs::File {
 
     fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(self, buf, offset.0)
+    }
+
+    fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
+        use rustix::fs::{SeekFrom, seek};
+        match seek(self, SeekFrom::Data(offset.0)) {
+            Ok(data) => Some(DeviceOffset(data).max(offset)),
+            Err(rustix::io::Errno::NXIO) => None,
+            // Nothing is known of a device.
+            Err(_) => Some(offset),
+        }
     }
 }
 
@@ -69,6 +85,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
     fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
         (**self).read_exact_at(offset, buf)
     }
+
+    fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
+        (**self).next_data(offset)
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +116,18 @@ mod tests {
         let end = DeviceOffset(file.size().unwrap().0 - 1);
         let error = ReadAt::read_exact_at(&file, end, &mut two).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn what_lies_in_holes_is_known() {
+        let file = own_program();
+        let end = DeviceOffset(file.size().unwrap().0);
+        assert_eq!(file.next_data(DeviceOffset(0)), Some(DeviceOffset(0)));
+        let borrowed = &file;
+        assert_eq!(ReadAt::next_data(&borrowed, end), None);
+        let device = std::fs::File::open("/dev/zero").unwrap();
+        assert_eq!(device.next_data(DeviceOffset(7)), Some(DeviceOffset(7)));
+        assert_eq!(vec![0u8].next_data(DeviceOffset(7)), Some(DeviceOffset(7)));
     }
 
     #[test]

@@ -6,13 +6,14 @@
 use crate::read::ReadAt;
 use crate::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize};
 use gptman::{GPTHeader, GPTPartitionEntry};
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Read as _};
 use uuid::Uuid;
 
 /// The first bytes of a GPT header.
 pub const SIGNATURE: &[u8; 8] = b"EFI PART";
 /// The bytes of one entry; other sizes are allowed by the specification and made by no common tool.
 pub const ENTRY_SIZE: u32 = 128;
+const ENTRY_BYTES: usize = 128;
 /// The most entries that are read: eight times what tools make by default.
 pub const MAX_ENTRIES: u32 = 1024;
 /// The entries that a new table has.
@@ -160,15 +161,7 @@ impl Table {
         device
             .read_exact_at(ranges.entries.base(), &mut bytes)
             .map_err(Invalid::Io)?;
-        bytes.resize(bytes.len().saturating_add(ENTRY_SLACK), 0);
-        // The entries stand at the start of what was read.
-        let relative = GPTHeader {
-            partition_entry_lba: 0,
-            ..header.clone()
-        };
-        let entries = relative
-            .read_partitions(&mut Cursor::new(&bytes), lba_size.bytes().0)
-            .map_err(Invalid::Damaged)?;
+        let entries = entries(&header, bytes)?;
         let partitions = partitions(&entries, lba_size, ranges.usable)?;
         Ok(Self {
             place,
@@ -286,6 +279,31 @@ impl Ranges {
             };
         fits.then_some(Self { entries, usable })
     }
+}
+
+/// The entries that `header` has, of the blocks that hold them. Most are unused, and all of these are alike: what gptman does for each
+/// would take longer than everything else.
+fn entries(header: &GPTHeader, mut blocks: Vec<u8>) -> Result<Vec<GPTPartitionEntry>, Invalid> {
+    let count = usize::try_from(header.number_of_partition_entries).unwrap_or(0);
+    blocks.truncate(count.saturating_mul(ENTRY_BYTES));
+    let computed = crc32fast::hash(&blocks);
+    if computed != header.partition_entry_array_crc32 {
+        let expected = header.partition_entry_array_crc32;
+        let error = gptman::Error::InvalidPartitionEntryArrayChecksum(expected, computed);
+        return Err(Invalid::Damaged(error));
+    }
+    let unused = GPTPartitionEntry::empty();
+    let (chunks, _) = blocks.as_chunks::<ENTRY_BYTES>();
+    let mut entries = Vec::with_capacity(count);
+    for bytes in chunks {
+        entries.push(if *bytes == [0; ENTRY_BYTES] {
+            unused.clone()
+        } else {
+            let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
+            GPTPartitionEntry::read_from(&mut padded).map_err(Invalid::Damaged)?
+        });
+    }
+    Ok(entries)
 }
 
 fn partitions(

@@ -58,7 +58,7 @@ impl Tables {
                 partition_name: partition.name.as_str().into(),
             });
         }
-        entries.resize_with(usize::try_from(DEFAULT_ENTRIES).ok()?, GPTPartitionEntry::empty);
+        entries.resize(usize::try_from(DEFAULT_ENTRIES).ok()?, GPTPartitionEntry::empty());
         let primary = GPTHeader {
             signature: *SIGNATURE,
             revision: [0, 0, 1, 0],

@@ -56,6 +56,10 @@ impl<D: ReadAt + ?Sized> ReadAt for Watched<'_, D> {
         }
         self.device.read_exact_at(offset, buf)
     }
+
+    fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
+        self.device.next_data(offset)
+    }
 }
 
 impl<D: ?Sized> Drop for Watched<'_, D> {

@@ -79,8 +79,10 @@ const MAGICS: &[Magic] = &[
 const ZFS_UBERBLOCKS: (u64, u64, u64) = (0x2_0000, 0x4_0000, 0x400);
 const ZFS_MAGIC: [[u8; 8]; 2] = [0x00ba_b10c_u64.to_le_bytes(), 0x00ba_b10c_u64.to_be_bytes()];
 
-/// The bytes at the start of a device that are looked at: all that lies before the reserved area of a default layout.
-const HEAD: Bytes = Bytes(2 << 20);
+/// The bytes at the start of a device that hold signatures.
+const HEAD: Bytes = Bytes(256 << 10);
+/// Where what a preparation may overwrite ends: all that lies before the reserved area of a default layout.
+const HEAD_END: DeviceOffset = DeviceOffset(2 << 20);
 /// The same at its end: the backup GPT's, and md's and ZFS's last places.
 const TAIL: Bytes = Bytes(128 << 10);
 
@@ -91,7 +93,11 @@ const TAIL: Bytes = Bytes(128 << 10);
 ///
 /// If the device cannot be read there.
 pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Traces> {
-    let Edges { head, tail, tail_at } = Edges::read(device, inspection.device_size)?;
+    let Edges {
+        mut head,
+        tail,
+        tail_at,
+    } = Edges::read(device, inspection.device_size)?;
     let mut traces = Vec::new();
     if let Some(table) = inspection.table() {
         let count = table.partitions().len();
@@ -124,12 +130,23 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Resu
     if traces.is_empty() {
         let unknown =
             |bytes: &[u8], from: DeviceOffset| from.checked_add(Bytes(u64::try_from(first_not_zero(bytes)?).ok()?));
-        if let Some(offset) = unknown(&head, DeviceOffset(0)).or_else(|| unknown(&tail, tail_at)) {
-            traces.push(Trace {
-                what: "data of an unknown kind".to_owned(),
-                offset,
-            });
+        let mut found = unknown(&head, DeviceOffset(0));
+        let mut from = DeviceOffset(HEAD.0);
+        let end = HEAD_END.min(DeviceOffset(inspection.device_size.0));
+        while found.is_none()
+            && let Some(at) = device.next_data(from)
+            && let Some(rest) = DeviceRange::between(at, end).filter(|rest| !rest.is_empty())
+        {
+            let range = DeviceRange::clamped(at, rest.size().min(HEAD));
+            head.resize(usize::try_from(range.size().0).map_err(io::Error::other)?, 0);
+            device.read_exact_at(at, &mut head)?;
+            found = unknown(&head, at);
+            from = range.end();
         }
+        traces.extend(found.or_else(|| unknown(&tail, tail_at)).map(|offset| Trace {
+            what: "data of an unknown kind".to_owned(),
+            offset,
+        }));
     }
     Ok(Traces(traces))
 }
@@ -277,6 +294,9 @@ mod tests {
             ("a member of an md RAID", SIZE - (64 << 10), &[0xfc, 0x4e, 0x2b, 0xa9]),
             ("a member of an md RAID", SIZE - (8 << 10), &[0xfc, 0x4e, 0x2b, 0xa9]),
             ("data of an unknown kind", 77, b"x"),
+            ("data of an unknown kind", (256 << 10) - 1, b"x"),
+            ("data of an unknown kind", 256 << 10, b"x"),
+            ("data of an unknown kind", (2 << 20) - 1, b"x"),
             ("data of an unknown kind", SIZE - 1, b"x"),
             ("an MBR partition table or boot sector", 510, &[0x55, 0xaa]),
         ] {

@@ -91,12 +91,8 @@ impl NdBus {
     /// The devices called `kind` and a number that have no driver and are not empty.
     fn unbound(&self, kind: &str) -> Result<Vec<Directory>> {
         let mut unbound = Vec::new();
-        for device in self.sysfs.nd_devices()? {
-            let called = device
-                .name()
-                .strip_prefix(kind)
-                .is_some_and(|number| number.starts_with(|digit: char| digit.is_ascii_digit()));
-            if !called || device.follow("driver").is_some() {
+        for device in self.devices(kind)? {
+            if device.follow("driver").is_some() {
                 continue;
             }
             // Seeds for devices to be: namespaces without a size, claims without a namespace, which is then an empty word.
@@ -111,6 +107,16 @@ impl NdBus {
             }
         }
         Ok(unbound)
+    }
+
+    /// The devices called `kind` and a number.
+    fn devices(&self, kind: &str) -> Result<Vec<Directory>> {
+        let is_called = |name: &String| {
+            name.strip_prefix(kind)
+                .is_some_and(|number| number.starts_with(|digit: char| digit.is_ascii_digit()))
+        };
+        let names = self.sysfs.nd_names()?.into_iter().filter(is_called);
+        Ok(names.filter_map(|name| self.sysfs.nd_device(&name)).collect())
     }
 
     fn bind(&self, device: &Directory, driver: &str) -> Result<()> {
@@ -131,10 +137,8 @@ impl NdBus {
 
     /// Waits for what is being probed. A bus that does not offer this has nothing to wait for.
     pub fn settle(&self) {
-        for bus in self.sysfs.nd_devices().unwrap_or_default() {
-            if bus.name().starts_with("ndbus") {
-                let _ = bus.text("wait_probe");
-            }
+        for bus in self.devices("ndbus").unwrap_or_default() {
+            let _ = bus.text("wait_probe");
         }
     }
 

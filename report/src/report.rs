@@ -190,19 +190,52 @@ impl Report {
 /// The reports on `devices`, each with the device it is of, or why there is none. Two devices that claim overlapping ranges or the
 /// same UUID are both refused: nobody can say which is right.
 pub fn of_all(devices: &[Device]) -> Vec<(&Device, Result<Report, Refusal>)> {
-    let each: Vec<_> = devices.iter().map(|device| (device, Report::of(device))).collect();
-    each.iter()
-        .enumerate()
-        .map(|(index, (device, report))| {
-            let others = each.iter().enumerate().filter(|(other, _)| *other != index);
-            let conflict = report.as_ref().ok().and_then(|report| {
-                others
-                    .filter_map(|(_, (_, other))| other.as_ref().ok())
-                    .find_map(|other| conflict(report, other))
-            });
-            (*device, conflict.map_or_else(|| report.clone(), Err))
+    let each: Vec<_> = devices.iter().map(Report::of).collect();
+    let sound: Vec<(usize, &Report)> = (0..)
+        .zip(&each)
+        .filter_map(|(index, report)| Some((index, report.as_ref().ok()?)))
+        .collect();
+    let refusals: Vec<(usize, Refusal)> = suspects(&sound)
+        .into_iter()
+        .filter_map(|(index, report)| {
+            let mut others = sound.iter().filter(|(other, _)| *other != index);
+            Some((index, others.find_map(|(_, other)| conflict(report, other))?))
         })
-        .collect()
+        .collect();
+    let mut reports = each;
+    for (index, refusal) in refusals {
+        if let Some(report) = reports.get_mut(index) {
+            *report = Err(refusal);
+        }
+    }
+    devices.iter().zip(reports).collect()
+}
+
+/// Those of the reports that may be in conflict with another, each with its index: all that are. Whom with, is only looked for for these,
+/// so that a thousand devices are not compared each with each.
+fn suspects<'r>(reports: &[(usize, &'r Report)]) -> Vec<(usize, &'r Report)> {
+    let mut sorted = reports.to_vec();
+    let mut suspects = Vec::new();
+    sorted.sort_by_key(|(_, report)| report.uuid);
+    for (one, other) in sorted.iter().zip(sorted.iter().skip(1)) {
+        if one.1.uuid == other.1.uuid {
+            suspects.extend([*one, *other]);
+        }
+    }
+    sorted.sort_by_key(|(_, report)| report.range.base());
+    // The one of those before that reaches farthest: what begins before its end overlaps it.
+    let mut farthest: Option<(usize, &Report)> = None;
+    for next in sorted {
+        if let Some(before) = farthest
+            && next.1.range.base() < before.1.range.end()
+        {
+            suspects.extend([before, next]);
+        }
+        farthest = farthest
+            .filter(|before| before.1.range.end() >= next.1.range.end())
+            .or(Some(next));
+    }
+    suspects
 }
 
 /// Whether a report that does not come from looking at the device contradicts what is published, given as directory names and ranges.
@@ -390,6 +423,31 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        #[test]
+        fn each_conflict_of_two_devices_is_found(devices in proptest::collection::vec((0..24u128, 0..200u64, 1..20u64), 0..9)) {
+            let devices: Vec<Device> = (0..)
+                .zip(devices)
+                .map(|(number, (uuid, base, size))| {
+                    let range = span(BASE + base * 2 * MIB, size * 2 * MIB);
+                    Device {
+                        device: format!("/dev/pmem{number}"),
+                        uuid: Some(Uuid::from_u128(uuid + 1)),
+                        region: None,
+                        namespace: Some(range),
+                        device_range: Some(range),
+                        reserved: Some(span(range.0.base().0, 2 * MIB)),
+                        partitions: Vec::new(),
+                        ..device()
+                    }
+                })
+                .collect();
+            let alone: Vec<Report> = devices.iter().map(|device| Report::of(device).unwrap()).collect();
+            for (found, report) in of_all(&devices).iter().zip(&alone) {
+                let first = alone.iter().filter(|other| *other != report).find_map(|other| conflict(report, other));
+                prop_assert_eq!(found.1.as_ref().err(), first.as_ref());
+            }
+        }
+
         #[test]
         fn a_report_never_lets_its_ranges_mix(
             ranges in proptest::collection::vec((0..64u64, 0..64u64), 4..8),

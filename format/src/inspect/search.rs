@@ -18,8 +18,9 @@ pub(super) fn fill_in<D: ReadAt + ?Sized>(device: &D, table: &Table, copies: &mu
     let Some(start) = gap.base().align_up(COPY) else { return };
     let end = gap.end().min(DeviceRange::clamped(start, SEARCH_LIMIT).end());
     let mut buffer = vec![0; CHUNK];
-    let mut at = start;
-    while let Some(left) = DeviceRange::between(at, end).map(|rest| rest.size().align_down(COPY))
+    let mut next = Some(start);
+    while let Some(at) = next.and_then(|at| data_page(device, at))
+        && let Some(left) = DeviceRange::between(at, end).map(|rest| rest.size().align_down(COPY))
         && left.0 > 0
     {
         let length = usize::try_from(left.0).unwrap_or(CHUNK).min(CHUNK);
@@ -35,14 +36,15 @@ pub(super) fn fill_in<D: ReadAt + ?Sized>(device: &D, table: &Table, copies: &mu
                 }
             }
         }
-        let Some(next) = u64::try_from(length)
+        next = u64::try_from(length)
             .ok()
-            .and_then(|length| at.checked_add(Bytes(length)))
-        else {
-            return;
-        };
-        at = next;
+            .and_then(|length| at.checked_add(Bytes(length)));
     }
+}
+
+/// The first page, from the one at `at` on, that may hold anything.
+fn data_page<D: ReadAt + ?Sized>(device: &D, at: DeviceOffset) -> Option<DeviceOffset> {
+    Some(device.next_data(at)?.align_down(COPY).max(at))
 }
 
 fn pages_from(start: DeviceOffset) -> impl Iterator<Item = DeviceOffset> {

@@ -16,6 +16,8 @@ const DATA: u64 = 8 * MIB;
 /// A device in memory, some of whose bytes cannot be read, that counts what is read.
 struct Disk {
     bytes: Vec<u8>,
+    /// Whether it knows where it holds zeros.
+    sparse: bool,
     bad: Vec<DeviceRange>,
     read: RefCell<u64>,
 }
@@ -32,6 +34,15 @@ impl ReadAt for Disk {
             return Err(io::Error::other("media error"));
         }
         self.bytes.read_exact_at(offset, buf)
+    }
+
+    fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
+        if !self.sparse {
+            return Some(offset);
+        }
+        let rest = &self.bytes[offset.0 as usize..];
+        let zeros = rest.iter().position(|byte| *byte != 0)?;
+        Some(DeviceOffset(offset.0 + zeros as u64))
     }
 }
 
@@ -50,6 +61,7 @@ impl Disk {
     fn blank() -> Self {
         Self {
             bytes: vec![0; DISK as usize],
+            sparse: false,
             bad: Vec::new(),
             read: RefCell::new(0),
         }
@@ -525,6 +537,31 @@ fn a_copy_that_was_written_for_another_place_in_the_gap_is_found() {
     assert_eq!(inspection.state, State::Degraded, "{}", inspection.reasons());
     assert_eq!(inspection.copy(Which::Backup).offset, offset);
     assert!(inspection.reasons().contains("not at its fixed place"));
+}
+
+#[test]
+fn holes_are_not_searched() {
+    for places in [
+        [None, None],
+        [Some(3 * MIB), None],
+        [Some(3 * MIB + 4096), Some(DATA - 4096)],
+    ] {
+        let mut disk = Disk::prepared();
+        for (which, place) in Which::BOTH.into_iter().zip(places) {
+            disk.wipe(which.offset().0, 4096);
+            if let Some(place) = place {
+                disk.put(place, &superblock().encode_at(which, DeviceOffset(place)));
+            }
+        }
+        let searched = disk.inspect();
+        let read_all = disk.read.replace(0);
+        disk.sparse = true;
+        let skipped = disk.inspect();
+        let offsets = |inspection: &Inspection| inspection.copies.each_ref().map(|copy| (copy.offset, copy.reading));
+        assert_eq!(offsets(&skipped), offsets(&searched), "{places:?}");
+        assert_eq!(skipped.state, searched.state, "{places:?}");
+        assert!(*disk.read.borrow() < read_all - 2 * MIB, "{places:?}");
+    }
 }
 
 #[test]

@@ -12,11 +12,12 @@ use crate::picture;
 use crate::placement::Found;
 use crate::step::{self, Step};
 use crate::target::{self, Access, Target};
+use rustix::rand::GetRandomFlags;
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 use xen_pmem_format::cli::{Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, State, inspect};
@@ -124,7 +125,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     }
     let access = if arguments.dry_run { Access::Read } else { Access::Write };
     let mut target = Target::open(path, access).map_err(|error| unusable(path, &error))?;
-    prepare(arguments, &mut target, &request, flags)
+    prepare(arguments, &mut target, None, &request, flags)
 }
 
 /// A new image, before there is one.
@@ -145,6 +146,10 @@ impl ReadAt for Blank {
         buf.fill(0);
         Ok(())
     }
+
+    fn next_data(&self, _: DeviceOffset) -> Option<DeviceOffset> {
+        None
+    }
 }
 
 /// Prepares a new image; on failure there is none.
@@ -154,7 +159,7 @@ fn create(arguments: &Arguments, size: Bytes, request: &Request, flags: Flags) -
         return would_create(arguments, size, request, flags);
     }
     let mut target = Target::create(path, size).map_err(|error| unusable(path, &error))?;
-    let result = prepare(arguments, &mut target, request, flags);
+    let result = prepare(arguments, &mut target, Some(&Blank(size)), request, flags);
     if result.is_err() {
         target.discard();
     }
@@ -187,15 +192,28 @@ fn say_plan(path: &Path, geometry: &Geometry, plan: &Plan, flags: Flags) -> Resu
     Ok(ExitStatus::Done)
 }
 
-fn prepare(arguments: &Arguments, target: &mut Target, request: &Request, flags: Flags) -> Result<ExitStatus, Failure> {
+/// Prepares a target. One that was just made is `blank`: what it holds is known without reading it.
+fn prepare(
+    arguments: &Arguments,
+    target: &mut Target,
+    blank: Option<&Blank>,
+    request: &Request,
+    flags: Flags,
+) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let name = path.display().to_string();
-    let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
+    let inspection = match blank {
+        Some(blank) => inspect(blank, None).map_err(|error| failure(path, ExitStatus::Failed, error))?,
+        None => target.inspect().map_err(|error| unusable(path, &error))?,
+    };
     let geometry = target
         .geometry(inspection.lba_size, arguments.base)
         .map_err(|error| unusable(path, &error))?;
-    let plan = init::plan(target.file(), &geometry, &inspection, request)
-        .map_err(|error| failure(path, status_of(&error), error))?;
+    let plan = match blank {
+        Some(blank) => init::plan(blank, &geometry, &inspection, request),
+        None => init::plan(target.file(), &geometry, &inspection, request),
+    };
+    let plan = plan.map_err(|error| failure(path, status_of(&error), error))?;
     if matches!(target.found(), Found::Raw(_)) {
         tracing::warn!(
             "{name} is a raw namespace: reconfiguring it later would destroy the start of its partition table, and it has no DAX; prefer fsdax (ndctl create-namespace --mode=fsdax --map=mem) before preparing it"
@@ -267,11 +285,17 @@ fn status_of(error: &Error) -> ExitStatus {
 }
 
 fn request(arguments: &Arguments) -> Result<Request, Failure> {
+    let path = &arguments.target;
     let partitions = match arguments.partitions.as_slice() {
         [] => vec![PartitionRequest::default()],
         partitions => partitions.to_vec(),
     };
-    let disk_guid = arguments.disk_guid.unwrap_or_else(Uuid::new_v4);
+    let random = || random_guid().map_err(|error| failure(path, ExitStatus::Failed, error));
+    let given_or_random = |given: Option<Uuid>| given.map_or_else(random, Ok);
+    let partition_guids = match arguments.disk_guid {
+        Some(guid) => Ok(counted_on(guid, partitions.len())),
+        None => std::iter::repeat_with(random).take(partitions.len()).collect(),
+    };
     Ok(Request {
         reserve: arguments.reserve,
         entries: if arguments.pv32 {
@@ -279,24 +303,31 @@ fn request(arguments: &Arguments) -> Result<Request, Failure> {
         } else {
             EntrySizes::XEN_X86_64
         },
-        partition_guids: partition_guids(arguments.disk_guid, partitions.len()),
+        partition_guids: partition_guids?,
         partitions,
-        uuid: arguments.uuid.unwrap_or_else(Uuid::new_v4),
-        disk_guid,
-        now: now().map_err(|error| failure(&arguments.target, ExitStatus::Usage, error))?,
+        uuid: given_or_random(arguments.uuid)?,
+        disk_guid: given_or_random(arguments.disk_guid)?,
+        now: now().map_err(|error| failure(path, ExitStatus::Usage, error))?,
         force: arguments.force,
     })
 }
 
-/// The partitions' own GUIDs: random ones, or, for output that can be reproduced, counted on from a disk GUID that was given.
-fn partition_guids(disk_guid: Option<Uuid>, count: usize) -> Vec<Uuid> {
-    match disk_guid {
-        None => std::iter::repeat_with(Uuid::new_v4).take(count).collect(),
-        Some(guid) => (1..)
-            .take(count)
-            .map(|number: u128| Uuid::from_u128(guid.as_u128().wrapping_add(number)))
-            .collect(),
+/// A random GUID (version 4).
+fn random_guid() -> Result<Uuid, String> {
+    let mut bytes = [0; 16];
+    match rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()) {
+        Ok(length) if length == bytes.len() => Ok(Builder::from_random_bytes(bytes).into_uuid()),
+        Ok(_) => Err("the system gives no random numbers".to_owned()),
+        Err(errno) => Err(format!("the system gives no random numbers: {errno}")),
     }
+}
+
+/// The partitions' GUIDs of output that can be reproduced: counted on from the disk GUID that was given.
+fn counted_on(disk_guid: Uuid, count: usize) -> Vec<Uuid> {
+    (1..)
+        .take(count)
+        .map(|number: u128| Uuid::from_u128(disk_guid.as_u128().wrapping_add(number)))
+        .collect()
 }
 
 /// The time, or the one of SOURCE_DATE_EPOCH, for output that can be reproduced.

@@ -204,6 +204,13 @@ fn write(text: &str) -> Result<Printed, Failure> {
     }
 }
 
+/// Whether standard output shows colours: a terminal that has them, unless `NO_COLOR` is set to anything but nothing (no-color.org).
+pub fn has_colours() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let dumb = set("TERM").is_some_and(|terminal| terminal == "dumb");
+    io::stdout().is_terminal() && set("NO_COLOR").is_none() && !dumb
+}
+
 /// Ends a program: says why it failed, if it did.
 pub fn end(program: &str, result: Result<ExitStatus, Failure>) -> ExitCode {
     match result {

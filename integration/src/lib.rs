@@ -3,9 +3,9 @@
 //! A scenario boots a machine ([`machine`], [`vm`]), asks the agent in it to run programs ([`protocol`]), and looks at the backing files
 //! of its NVDIMMs from outside ([`image`], [`layout`]).
 
+pub mod documents;
 pub mod frames;
 pub mod guest;
-pub mod guide;
 pub mod image;
 pub mod layout;
 pub mod machine;

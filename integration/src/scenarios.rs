@@ -4,6 +4,7 @@ mod bare_provision;
 mod coexistence;
 mod concurrency;
 mod crashing_guest;
+mod documents;
 mod guard;
 mod guide;
 mod image_offline;
@@ -154,6 +155,13 @@ pub const ALL: &[Scenario] = &[
         on: PATCHED,
         system: true,
         run: guide::run,
+    },
+    Scenario {
+        name: "documents",
+        about: "the commands of all other documents, and what they are shown to print",
+        on: PATCHED,
+        system: false,
+        run: documents::run,
     },
     Scenario {
         name: "xen-lives",

@@ -37,7 +37,7 @@ fn page(words: &str, tool: &str, command: Command) -> Result<(String, Vec<u8>)> 
     // The exit codes, which the help ends with, have a section of their own.
     let exit_codes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let version = env!("CARGO_PKG_VERSION");
-    let man = Man::new(command.after_help("").after_long_help("").version(version))
+    let man = Man::new(command.clone().after_help("").after_long_help("").version(version))
         .title(title.to_uppercase())
         .section(SECTION)
         .source(format!("xen-pmem {version}"))
@@ -45,18 +45,29 @@ fn page(words: &str, tool: &str, command: Command) -> Result<(String, Vec<u8>)> 
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;
-    man.render_synopsis_section(&mut text)?;
+    synopsis(words, &command).to_writer(&mut text)?;
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
     if words == tool {
         man.render_subcommands_section(&mut text)?;
     }
-    rest(written, &exit_codes, tool, &title).to_writer(&mut text)?;
+    rest(words, written, &exit_codes, tool, &title).to_writer(&mut text)?;
     Ok((format!("{title}.{SECTION}"), text))
 }
 
+/// The command line in short, as `--help` has it: it knows which arguments take the place of others.
+fn synopsis(words: &str, command: &Command) -> Roff {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim();
+    let arguments = usage.strip_prefix(words).unwrap_or(usage);
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text([bold(words), roman(arguments)]);
+    roff
+}
+
 /// What follows the options.
-fn rest(written: &Page, exit_codes: &str, tool: &str, title: &str) -> Roff {
+fn rest(words: &str, written: &Page, exit_codes: &str, tool: &str, title: &str) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["EXAMPLES"]);
     for (what, line) in written.examples {
@@ -72,6 +83,14 @@ fn rest(written: &Page, exit_codes: &str, tool: &str, title: &str) -> Roff {
             roff.control("TP", ["4"]);
             roff.text([bold(code)]);
             roff.text([roman(meaning.trim())]);
+        }
+    }
+    for section in sections::MORE.iter().filter(|section| section.command == words) {
+        roff.control("SH", [section.title]);
+        for (what, told) in section.entries {
+            roff.control("TP", []);
+            roff.text([bold(*what)]);
+            roff.text([roman(*told)]);
         }
     }
     if !written.files.is_empty() {
@@ -131,6 +150,10 @@ mod tests {
                     "{name} has no {section}:\n{text}"
                 );
             }
+            let command = name.split('.').next().unwrap().replace("-", "\\-");
+            let synopsis = text.split(".SH SYNOPSIS\n").nth(1).unwrap();
+            let words = synopsis.lines().next().unwrap().replace(' ', "\\-");
+            assert!(words.contains(&command), "{name} begins with {words}");
         }
         for page in sections::ALL {
             for other in page.see_also.iter().filter(|other| other.starts_with("xen-pmem")) {
@@ -166,9 +189,10 @@ mod tests {
             .into_iter()
             .map(|(name, _)| name)
             .collect();
-        for page in sections::ALL {
-            let file = format!("{}.{SECTION}", page.command.replace(' ', "-"));
-            assert!(pages.contains(&file), "{}", page.command);
+        let more = sections::MORE.iter().map(|section| section.command);
+        for command in sections::ALL.iter().map(|page| page.command).chain(more) {
+            let file = format!("{}.{SECTION}", command.replace(' ', "-"));
+            assert!(pages.contains(&file), "{command}");
         }
     }
 }

@@ -27,6 +27,75 @@ const DEV_MEM: (&str, &str) = (
     "Physical memory: how namespaces are read that no driver is bound to.",
 );
 
+/// A section of a command's page that others do not have.
+pub(crate) struct Section {
+    /// The command as it is typed.
+    pub(crate) command: &'static str,
+    /// The section's title.
+    pub(crate) title: &'static str,
+    /// What it tells of, and what it tells.
+    pub(crate) entries: &'static [(&'static str, &'static str)],
+}
+
+const COLOURS: &[(&str, &str)] = &[(
+    "NO_COLOR",
+    "If it is set to anything but nothing, terminals get no colours either. Files and pipes never do.",
+)];
+
+/// Sections between the exit status and the files.
+pub(crate) const MORE: &[Section] = &[
+    Section {
+        command: "xen-pmem-provision show",
+        title: "ENVIRONMENT",
+        entries: COLOURS,
+    },
+    Section {
+        command: "xen-pmem-report doctor",
+        title: "ENVIRONMENT",
+        entries: COLOURS,
+    },
+    Section {
+        command: "xen-pmem-report",
+        title: "KERNEL COMMAND LINE",
+        entries: &[
+            (
+                "xen-pmem.early=off",
+                "No report from the initramfs. On a Xen with pmem support it is then too late for this boot.",
+            ),
+            (
+                "xen-pmem.early-limit=SECONDS",
+                "How long it may take until boot goes on without a report (60; 0: as long as it takes).",
+            ),
+        ],
+    },
+    Section {
+        command: "xen-pmem-report",
+        title: "SERVICES",
+        entries: &[
+            (
+                "xen-pmem-report@pmem0.service",
+                "Reports one device; udev starts it when the device appears. Stopping it withdraws the report from XenStore.",
+            ),
+            (
+                "xen-pmem-hold.service",
+                "Keeps drivers from binding to NVDIMMs that are plugged in until these are reported; where the hypervisor takes reports.",
+            ),
+            (
+                "xen-pmem-bind@region0.service",
+                "Reports such an NVDIMM, then binds its drivers; udev starts it.",
+            ),
+        ],
+    },
+    Section {
+        command: "xen-pmem-report",
+        title: "JOURNAL",
+        entries: &[(
+            "XEN_PMEM_DEVICE, XEN_PMEM_RESERVATION, XEN_PMEM_SINK, XEN_PMEM_OUTCOME, XEN_PMEM_USED",
+            "The fields of what services log: `journalctl XEN_PMEM_DEVICE=/dev/pmem0` has all that was said of a device.",
+        )],
+    },
+];
+
 /// The section of a command, as it is typed.
 pub(crate) fn of(command: &str) -> Option<&'static Page> {
     ALL.iter().find(|page| page.command == command)
@@ -94,8 +163,12 @@ pub(crate) const ALL: &[Page] = &[
                 "xen-pmem-provision show nvdimm.img --base 0x100000000",
             ),
             (
+                "A drawing for a document:",
+                "xen-pmem-provision show /dev/pmem0 --svg pmem0.svg",
+            ),
+            (
                 "The same for a program:",
-                "xen-pmem-provision show /dev/pmem0 --json | jq .reservation",
+                "xen-pmem-provision show /dev/pmem0 --json | jq .superblock",
             ),
         ],
         files: &[SYSFS],
@@ -270,7 +343,12 @@ pub(crate) const ALL: &[Page] = &[
             ("Report all prepared devices:", "xen-pmem-report apply --all"),
             ("See what is reported:", "xen-pmem-report status"),
         ],
-        files: &[SYSFS, PRIVCMD, LOCK],
+        files: &[
+            SYSFS,
+            PRIVCMD,
+            LOCK,
+            ("/usr/lib/xen-pmem/xen-pmem-early", "The report from the initramfs."),
+        ],
         see_also: &[
             "xen-pmem-report-apply(8)",
             "xen-pmem-report-status(8)",

@@ -6,7 +6,7 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 /// The page's name among the manual's.
 pub(crate) const NAME: &str = "xen-pmem-format.5";
 
-const TEXT: &str = include_str!("../../docs/format.md");
+const TEXT: &str = include_str!("format.md");
 
 /// The page.
 pub(crate) fn page() -> String {

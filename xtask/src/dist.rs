@@ -7,6 +7,7 @@ use crate::progress::step;
 use crate::tools;
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,26 @@ const PACKAGES: [&str; 4] = [
     "xen-pmem-packaging",
 ];
 
+/// What the tarball has of the repository, at the same paths: all that belongs to the binaries wherever they are packaged.
+const SHIPPED: &[&str] = &[
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "docs",
+    "packaging/dracut",
+    "packaging/early",
+    "packaging/initramfs-tools",
+    "packaging/systemd",
+    "packaging/udev",
+    "report/LICENSE",
+    "xen/LICENSE",
+    "xen/include",
+    "xen/patches",
+];
+
 /// What makes manual pages and completions.
 const MANUALS: &str = "xen-pmem-manuals";
 
@@ -60,6 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.check {
         lint(&made)?;
         check_reproducible(&made)?;
+        check_complete(&made)?;
         check_crates()?;
     }
     for file in &made {
@@ -184,10 +206,19 @@ fn tarball(root: &Path, tools: &tools::Tools, manual: &Path, folder: &Path, epoc
     for part in ["man", "bash", "zsh", "fish"] {
         command::output(Command::new("cp").arg("-r").arg(manual.join(part)).arg(&stage))?;
     }
-    for file in ["LICENSE", "LICENSE-MIT", "LICENSE-APACHE", "README.md", "CHANGELOG.md"] {
-        fs::copy(root.join(file), stage.join(file)).with_context(|| format!("copying {file}"))?;
+    // What is committed, and nothing that lies beside it.
+    let files = command::text(
+        Command::new("git")
+            .arg("-C")
+            .arg(root)
+            .args(["ls-files", "--"])
+            .args(SHIPPED),
+    )?;
+    for file in files.lines() {
+        let to = stage.join(file);
+        fs::create_dir_all(to.parent().context("a file without a folder")?)?;
+        fs::copy(root.join(file), &to).with_context(|| format!("copying {file}"))?;
     }
-    fs::copy(root.join("report/LICENSE"), stage.join("LICENSE-GPL-3"))?;
     let tarball = folder.join(format!("{name}.tar.xz"));
     command::output(
         Command::new("tar")
@@ -254,15 +285,67 @@ fn check_reproducible(made: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Packages the crates for a registry, and builds each from its package alone.
+/// Whether the tarball has all that the Debian packages have, but for what only Debian wants: a packager of another system finds
+/// everything there.
+fn check_complete(made: &[PathBuf]) -> Result<()> {
+    step("comparing the tarball with the Debian packages");
+    let folder = workspace::target().join("dist-unpacked");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let (debian, tarball) = (folder.join("debian"), folder.join("tarball"));
+    fs::create_dir_all(&tarball)?;
+    for file in made {
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("deb") => command::output(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&debian))?,
+            Some("xz") => command::output(Command::new("tar").arg("-C").arg(&tarball).arg("-xf").arg(file))?,
+            _ => continue,
+        };
+    }
+    let programs: BTreeSet<OsString> = tools::PROGRAMS.into_iter().map(OsString::from).collect();
+    let mut shipped = BTreeSet::new();
+    for path in files(&tarball)? {
+        shipped.insert(fs::read(path)?);
+    }
+    let mut missing = Vec::new();
+    for path in files(&debian)? {
+        let name = path.file_name().unwrap_or_default();
+        let only_debian = name == "copyright"
+            || name.to_string_lossy().starts_with("changelog")
+            || path
+                .parent()
+                .is_some_and(|folder| folder.ends_with("lintian/overrides"));
+        // The binaries differ: those of the tarball are static.
+        let is_program = programs.contains(name) && path.parent().is_some_and(|folder| folder.ends_with("usr/sbin"));
+        if !only_debian && !is_program && !shipped.contains(&fs::read(&path)?) {
+            missing.push(path.strip_prefix(&debian)?.display().to_string());
+        }
+    }
+    if !missing.is_empty() {
+        bail!("the packages have, and the tarball lacks\n{}", missing.join("\n"));
+    }
+    fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.extend(files(&entry.path())?);
+        } else if entry.file_type()?.is_file() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Packages every crate as for a registry, those that never go there too, and builds each from its package alone.
 fn check_crates() -> Result<()> {
     step("packaging the crates");
-    let mut cargo = workspace::cargo();
-    cargo.args(["package", "--quiet", "--locked", "--allow-dirty"]);
-    for package in ["xen-pmem-format"].iter().chain(PACKAGES.iter().take(3)) {
-        cargo.args(["--package", package]);
-    }
-    command::run(&mut cargo)
+    command::run(workspace::cargo().args(["package", "--workspace", "--quiet", "--locked", "--allow-dirty"]))
 }
 
 fn lint(made: &[PathBuf]) -> Result<()> {
@@ -276,4 +359,38 @@ fn lint(made: &[PathBuf]) -> Result<()> {
             .args(["--fail-on", "error", "--allow-root"])
             .args(debs),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The files of the repository that the Debian packages have, and where they put them, stand in the document for other packagers.
+    #[test]
+    fn the_document_says_where_everything_goes() {
+        let document = fs::read_to_string(workspace::root().join("docs/packaging.md")).unwrap();
+        let mut seen = 0;
+        for package in ["provision", "discover", "report", "packaging"] {
+            let manifest = fs::read_to_string(workspace::root().join(package).join("Cargo.toml")).unwrap();
+            for line in manifest.lines().filter(|line| line.starts_with("    [\"")) {
+                let words: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+                let [from, to, _] = words.as_slice() else {
+                    panic!("{line}")
+                };
+                // What is made is named by program there.
+                let Some(from) = from.strip_prefix("../") else { continue };
+                if from.ends_with("lintian-overrides") {
+                    continue;
+                }
+                let row = document.lines().find(|row| row.contains(&format!("`{from}`")));
+                let row = row.unwrap_or_else(|| panic!("{from} is not in the document"));
+                // The second of the vectors and the headers stands with the documents.
+                let folder = to.trim_end_matches('/').trim_end_matches("/vectors");
+                let is_there = row.contains(&format!("`/{folder}`")) || row.contains("| the same |");
+                assert!(is_there, "{from} goes to {to}: {row}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 10, "{seen} files only");
+    }
 }

@@ -101,9 +101,31 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// Command lines of this program in documents are ones that it takes.
-    #[test]
-    fn documents_have_command_lines_that_exist() {
+    /// Command lines of documents that `.ci/run` does not run as they stand, and why not. One that ends with a star stands for all that
+    /// begin like it.
+    const NOT_IN_CI: &[(&str, &str)] = &[
+        (
+            "cargo bench",
+            "numbers of the machine; `cargo clippy --all-targets`, part of lint, compiles the benches",
+        ),
+        ("cargo xtask bench", "numbers of the machine, written into a document"),
+        ("cargo xtask coverage", "a few minutes; reads, and fails for nothing"),
+        ("cargo xtask dist", "`--check` does more"),
+        ("cargo xtask e2e --jobs 1", "the same scenarios, one after the other"),
+        ("cargo xtask e2e --keep *", "the same scenario; leaves its folder"),
+        ("cargo xtask e2e --shell*", "needs a terminal"),
+        (
+            "cargo xtask fixtures",
+            "writes what is committed; the scenarios that it takes run anyhow",
+        ),
+        ("cargo xtask fuzz", "for 15 seconds, there"),
+        ("cargo xtask miri", "no toolchain that has it is to be had everywhere"),
+        ("cargo xtask mutants", "twenty minutes"),
+    ];
+
+    /// All command lines of documents that begin with `cargo` or `.ci`, with the documents' names: of blocks, and of sentences if they
+    /// are more than a name.
+    fn documented() -> Vec<(String, String)> {
         let root = workspace::root();
         let mut files = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
         files.extend(
@@ -111,22 +133,79 @@ mod tests {
                 .unwrap()
                 .map(|entry| entry.unwrap().path()),
         );
-        let mut seen = 0;
+        let mut lines = Vec::new();
         for file in files
             .iter()
             .filter(|file| file.extension().is_some_and(|extension| extension == "md"))
         {
             let text = fs::read_to_string(file).unwrap();
-            let blocks = text.lines().filter_map(|line| line.strip_prefix("    cargo xtask "));
-            let inline = text.split('`').filter_map(|words| words.strip_prefix("cargo xtask "));
+            let blocks = text.lines().filter_map(|line| line.strip_prefix("    "));
+            let inline = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
             for line in blocks.chain(inline) {
-                let words = line.split('#').next().unwrap_or_default().split_whitespace();
-                if let Err(error) = Cli::try_parse_from(["cargo xtask"].into_iter().chain(words)) {
-                    panic!("{}: cargo xtask {line}\n{error}", file.display());
+                let line = line.split('#').next().unwrap_or_default().trim();
+                if line.starts_with("cargo ") || line.starts_with(".ci/") {
+                    lines.push((file.display().to_string(), line.to_owned()));
                 }
-                seen += 1;
             }
         }
+        lines
+    }
+
+    #[test]
+    fn documents_have_command_lines_that_exist() {
+        let mut seen = 0;
+        for (file, line) in documented() {
+            let Some(words) = line.strip_prefix("cargo xtask ") else {
+                continue;
+            };
+            if let Err(error) = Cli::try_parse_from(["cargo xtask"].into_iter().chain(words.split_whitespace())) {
+                panic!("{file}: {line}\n{error}");
+            }
+            seen += 1;
+        }
         assert!(seen > 20, "{seen} command lines only");
+    }
+
+    #[test]
+    fn command_lines_of_documents_are_run_by_ci() {
+        let ci = fs::read_to_string(workspace::root().join(".ci/run")).unwrap();
+        let excuses = |line: &str| {
+            NOT_IN_CI
+                .iter()
+                .position(|(excused, _)| match excused.strip_suffix('*') {
+                    Some(beginning) => line.starts_with(beginning),
+                    None => line == *excused,
+                })
+        };
+        let scenarios = fs::read_to_string(workspace::root().join("integration/src/scenarios.rs")).unwrap();
+        // All scenarios are run there: those that are named, too.
+        let are_scenarios = |names: &str| {
+            names.split_whitespace().all(|name| {
+                let name = name.split('@').next().unwrap_or_default();
+                scenarios.contains(&format!("name: \"{name}\""))
+            })
+        };
+        let mut used = vec![false; NOT_IN_CI.len()];
+        for (file, line) in documented() {
+            if line == "cargo xtask" || line == ".ci/run" || ci.lines().any(|run| run == line) {
+                continue;
+            }
+            if line.strip_prefix("cargo xtask e2e ").is_some_and(are_scenarios) {
+                continue;
+            }
+            match excuses(&line) {
+                Some(index) => used[index] = true,
+                None => panic!("{file}: .ci/run does not run `{line}`"),
+            }
+        }
+        for (used, (line, _)) in used.iter().zip(NOT_IN_CI) {
+            assert!(used, "{line} is excused and in no document");
+        }
+        for line in ci.lines().filter(|line| line.starts_with("cargo")) {
+            assert!(
+                !NOT_IN_CI.iter().any(|(excused, _)| *excused == line),
+                "{line} is excused and run"
+            );
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The operator's guide, command by command, on an installed system.
 
 use super::{NVDIMM_SIZE, Run, installed};
-use crate::guide::{self, Block};
+use crate::documents::{self, Place};
 use crate::image;
 use crate::machine::{Initramfs, Kind};
 use crate::vm::Vm;
@@ -16,8 +16,15 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     image::blank(&nvdimm, NVDIMM_SIZE)?;
     let mut machine: Option<(Kind, Vm)> = None;
     let mut commands = 0;
-    for block in guide::blocks(guide::OPERATING) {
-        let kind = kind(&block)?;
+    for block in documents::blocks(&documents::read(documents::GUIDE)?.text) {
+        let kind = match block.place() {
+            Some(Place::Linux) => Kind::Bare,
+            Some(Place::Dom0) => Kind::Xen,
+            _ => bail!(
+                "the guide has a block {:?}: it must say where it is run, on an installed system",
+                block.info
+            ),
+        };
         let mut vm = match machine.take() {
             Some((before, vm)) if before == kind => vm,
             other => {
@@ -27,9 +34,9 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
                 boot(run, kind, &nvdimm)?
             }
         };
-        for line in &block.lines {
-            run.step(line);
-            vm.script(&format!("cd {FOLDER}\n{line}"))?;
+        for command in block.commands() {
+            run.step(&command.line);
+            vm.script(&format!("cd {FOLDER}\n{}", command.line))?;
             commands += 1;
         }
         machine = Some((kind, vm));
@@ -37,15 +44,6 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     ensure!(commands > 15, "the guide has {commands} commands only");
     let (_, vm) = machine.context("the guide has no commands")?;
     run.power_off(vm)
-}
-
-/// Where a block is run.
-fn kind(block: &Block) -> Result<Kind> {
-    match block.info.as_str() {
-        "sh linux" => Ok(Kind::Bare),
-        "sh dom0" => Ok(Kind::Xen),
-        other => bail!("the guide has a block {other:?}: it must say where it is run"),
-    }
 }
 
 fn boot(run: &Run<'_>, kind: Kind, nvdimm: &Path) -> Result<Vm> {

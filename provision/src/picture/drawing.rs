@@ -10,8 +10,18 @@ const WIDTH: usize = 800;
 const MARGIN: usize = 20;
 const BAR: usize = 60;
 const LINE: usize = 22;
+/// The narrowest that a part is drawn: it is to be seen beside the white line around it.
+const STEP: usize = 4;
+/// The narrowest that has room for a letter.
+const ROOM: usize = 16;
+/// Where the columns of the list end: offset, address, size; and where the names begin.
+const OFFSET: usize = 190;
+const ADDRESS: usize = 350;
+const SIZE: usize = 460;
+const NAME: usize = 480;
 
 const STYLE: &str = "text { font: 13px sans-serif; fill: #222 } text.n { font-family: monospace; text-anchor: end } \
+    text.h { fill: #777; text-anchor: end } text.l { fill: #fff; font-weight: bold; text-anchor: middle } \
     rect { stroke: #fff; stroke-width: 0.5 }";
 
 fn colour(kind: Kind) -> &'static str {
@@ -31,7 +41,8 @@ pub fn draw(title: &str, parts: &[Part], geometry: &Geometry) -> String {
     let mut bar = Group::new();
     let sizes: Vec<_> = parts.iter().map(|part| part.range.size()).collect();
     let mut x = MARGIN;
-    for (part, width) in parts.iter().zip(scaled(&sizes, WIDTH - 2 * MARGIN)) {
+    for (part, steps) in parts.iter().zip(scaled(&sizes, (WIDTH - 2 * MARGIN) / STEP)) {
+        let width = steps * STEP;
         let tip = Title::new(format!("{}, {}", part.name, part.range.size()));
         bar = bar.add(
             Rectangle::new()
@@ -42,12 +53,26 @@ pub fn draw(title: &str, parts: &[Part], geometry: &Geometry) -> String {
                 .set("fill", colour(part.kind))
                 .add(tip),
         );
+        if width >= ROOM && part.kind != Kind::Unused {
+            let letter = Text::new(part.letter().to_string())
+                .set("class", "l")
+                .set("x", x + width / 2)
+                .set("y", MARGIN + LINE + BAR / 2 + 4);
+            bar = bar.add(letter);
+        }
         x += width;
     }
     let mut list = Group::new();
     let first = MARGIN * 2 + LINE + BAR + LINE / 2;
+    let mut columns = vec![(OFFSET, "offset"), (SIZE, "size")];
+    if geometry.placement.is_some() {
+        columns.push((ADDRESS, "address"));
+    }
+    for (x, heading) in columns {
+        list = list.add(Text::new(heading).set("class", "h").set("x", x).set("y", first));
+    }
     for (index, part) in parts.iter().enumerate() {
-        let y = first + index * LINE;
+        let y = first + (index + 1) * LINE;
         let number = |x: usize, text: String| Text::new(text).set("class", "n").set("x", x).set("y", y);
         list = list
             .add(
@@ -58,19 +83,31 @@ pub fn draw(title: &str, parts: &[Part], geometry: &Geometry) -> String {
                     .set("height", 14)
                     .set("fill", colour(part.kind)),
             )
-            .add(number(190, format!("{:#x}", part.range.base().0)));
+            .add(
+                Text::new(part.letter().to_string())
+                    .set("class", "l")
+                    .set("x", MARGIN + 7)
+                    .set("y", y),
+            )
+            .add(number(OFFSET, format!("{:#x}", part.range.base().0)));
         if let Some(address) = geometry.address(part.range.base()) {
-            list = list.add(number(350, format!("{:#x}", address.0)));
+            list = list.add(number(ADDRESS, format!("{:#x}", address.0)));
         }
         list = list
-            .add(number(460, part.range.size().to_string()))
-            .add(Text::new(part.name.clone()).set("x", 480).set("y", y));
+            .add(number(SIZE, part.range.size().to_string()))
+            .add(Text::new(part.name.clone()).set("x", NAME).set("y", y));
     }
     Document::new()
         .set("viewBox", (0, 0, WIDTH, height))
         .set("width", WIDTH)
         .set("height", height)
         .add(Style::new(STYLE))
+        .add(
+            Rectangle::new()
+                .set("width", WIDTH)
+                .set("height", height)
+                .set("fill", "#fff"),
+        )
         .add(Text::new(title).set("x", MARGIN).set("y", MARGIN + LINE / 2))
         .add(bar)
         .add(list)

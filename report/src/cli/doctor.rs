@@ -6,10 +6,11 @@ use crate::doctor::{self, Step, Verdict};
 use crate::host;
 use crate::hypercall::Hypercall;
 use crate::xenstore::XenStore;
-use serde::Serialize;
+use anstyle::{AnsiColor, Style};
+use serde::{Serialize, Serializer};
 use std::fmt::Write as _;
 use std::path::Path;
-use xen_pmem_format::cli::{Failure, Flags};
+use xen_pmem_format::cli::{self, Failure, Flags};
 use xen_pmem_format::exit::ExitStatus;
 
 #[derive(Debug, clap::Args)]
@@ -24,16 +25,21 @@ struct Document {
 #[derive(Serialize)]
 struct Line {
     name: &'static str,
-    verdict: &'static str,
+    #[serde(serialize_with = "as_word")]
+    verdict: Verdict,
     found: String,
     hint: Option<String>,
+}
+
+fn as_word<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(verdict.as_str())
 }
 
 impl From<Step> for Line {
     fn from(step: Step) -> Self {
         Self {
             name: step.name,
-            verdict: step.verdict.as_str(),
+            verdict: step.verdict,
             found: step.found,
             hint: step.hint,
         }
@@ -46,7 +52,7 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
         schema: SCHEMA,
         steps: steps.into_iter().map(Line::from).collect(),
     };
-    flags.print(&document, || text(&document))?;
+    flags.print(&document, || text(&document, cli::has_colours()))?;
     Ok(status)
 }
 
@@ -90,7 +96,7 @@ fn examine(root: &Path) -> Result<(Vec<Step>, ExitStatus), Failure> {
     Ok((steps, status))
 }
 
-fn text(document: &Document) -> String {
+fn text(document: &Document, coloured: bool) -> String {
     let mut text = String::new();
     for Line {
         name,
@@ -99,11 +105,57 @@ fn text(document: &Document) -> String {
         hint,
     } in &document.steps
     {
+        let style = if coloured { style(*verdict) } else { Style::new() };
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{verdict:<8}{name:<14}{found}");
+        let _ = writeln!(text, "{style}{:<7}{style:#} {name:<13} {found}", verdict.as_str());
         if let Some(hint) = hint {
             let _ = writeln!(text, "{:22}-> {hint}", "");
         }
     }
     text
+}
+
+fn style(verdict: Verdict) -> Style {
+    let colour = match verdict {
+        Verdict::Good => AnsiColor::Green,
+        Verdict::Note => AnsiColor::Yellow,
+        Verdict::Bad => AnsiColor::Red,
+        Verdict::Skipped => return Style::new().dimmed(),
+    };
+    colour.on_default().bold()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_change_no_word() {
+        let document = Document {
+            schema: SCHEMA,
+            steps: vec![
+                Line {
+                    name: "one",
+                    verdict: Verdict::Good,
+                    found: "is there".to_owned(),
+                    hint: None,
+                },
+                Line {
+                    name: "two",
+                    verdict: Verdict::Bad,
+                    found: "is not".to_owned(),
+                    hint: Some("do it".to_owned()),
+                },
+            ],
+        };
+        let plain = text(&document, false);
+        assert_eq!(
+            plain,
+            "good    one           is there\nbad     two           is not\n                      -> do it\n"
+        );
+        let coloured = text(&document, true);
+        assert_eq!(coloured.matches('\u{1b}').count(), 6, "{coloured:?}");
+        let json = serde_json::to_value(&document).unwrap();
+        assert_eq!(json["steps"][1]["verdict"], "bad");
+    }
 }

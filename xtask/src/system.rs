@@ -50,6 +50,8 @@ const PACKAGES: &[&str] = &[
     "xenstore-utils",
     "e2fsprogs",
     "ndctl",
+    // What an administrator's own script would use.
+    "gdisk",
 ];
 
 /// Starts the agent as soon as anything else.
@@ -80,6 +82,7 @@ chroot "$root" dracut --quiet --force --kver "$kernel" --no-hostonly --modules '
     --add-drivers 'virtio_pci virtio_blk ext4' /boot/dracut.img "$kernel"
 echo update_initramfs=no >"$root/etc/initramfs-tools/update-initramfs.conf"
 install -m 755 "$given/agent" "$root/usr/local/sbin/xen-pmem-agent"
+install -m 755 "$given/stopwatch" "$root/usr/local/sbin/xen-pmem-stopwatch"
 cp "$given/agent.service" "$root/etc/systemd/system/xen-pmem-agent.service"
 chroot "$root" systemctl enable xen-pmem-agent.service
 # Fails where NVDIMMs do not tell their health, as QEMU's do not.
@@ -110,7 +113,7 @@ rm -rf "$given/tree"
 /// # Errors
 ///
 /// If packages cannot be fetched or built, or a step of the installation fails.
-pub(crate) fn prepare(suite: Suite, agent: &Path) -> Result<Value> {
+pub(crate) fn prepare(suite: Suite, agent: &Path, stopwatch: &Path) -> Result<Value> {
     host::install(NEEDS)?;
     let folder = workspace::e2e(suite.name())?.join("system");
     fs::create_dir_all(&folder)?;
@@ -121,7 +124,12 @@ pub(crate) fn prepare(suite: Suite, agent: &Path) -> Result<Value> {
 
     let mut recipe = DefaultHasher::new();
     include_str!("system.rs").hash(&mut recipe);
-    for file in packages.iter().chain(&newer).chain([&agent.to_path_buf()]) {
+    for file in packages
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(newer.iter().map(PathBuf::as_path))
+        .chain([agent, stopwatch])
+    {
         fs::read(file)
             .with_context(|| format!("cannot read {}", file.display()))?
             .hash(&mut recipe);
@@ -144,6 +152,7 @@ pub(crate) fn prepare(suite: Suite, agent: &Path) -> Result<Value> {
         }
     }
     fs::copy(agent, given.join("agent"))?;
+    fs::copy(stopwatch, given.join("stopwatch"))?;
     fs::write(given.join("agent.service"), AGENT_UNIT)?;
     let script = given.join("install");
     fs::write(&script, INSTALL)?;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// Emulated (nested virtualisation may be there and not work), with one processor: with more, emulation is several times slower.
 /// Without smap and smep: with them Xen bounces a page fault while it touches a page of Dom0, and Dom0 dies early.
-const PROCESSOR: &str =
-    "-machine q35,nvdimm=on,memory-backend=memory -accel tcg,thread=multi -cpu max,-smap,-smep -smp 1";
+const PROCESSOR: &str = "-machine q35,nvdimm=on,memory-backend=memory,sata=off,smbus=off,i8042=off -accel tcg,thread=multi -cpu max,-smap,-smep -smp 1";
+/// A clock that counts instructions: one is a nanosecond.
+const COUNTED: &str = " -icount shift=0";
 /// Nothing that is not asked for; the end of the guest is the end of QEMU.
 const FRAME: &str = "-nodefaults -no-user-config -vga none -nic none -nographic -no-reboot";
 /// Linux's command line but for the console. An oops is a panic, and a panic the end.
@@ -177,6 +178,8 @@ pub struct Config {
     pub xen: Vec<String>,
     /// Whether its console is this terminal.
     pub interactive: bool,
+    /// Whether its clock counts instructions, one a nanosecond, so that what else this machine does is left out of times.
+    pub counted: bool,
 }
 
 impl Config {
@@ -191,6 +194,7 @@ impl Config {
             linux: Vec::new(),
             xen: Vec::new(),
             interactive: false,
+            counted: false,
         }
     }
 }
@@ -229,7 +233,11 @@ pub(crate) fn arguments(
     console: &Path,
     sockets: &Path,
 ) -> std::io::Result<Vec<OsString>> {
-    let mut arguments: Vec<OsString> = [PROCESSOR, FRAME]
+    let processor = match config.counted {
+        false => PROCESSOR.to_owned(),
+        true => PROCESSOR.replace("thread=multi", "thread=single") + COUNTED,
+    };
+    let mut arguments: Vec<OsString> = [processor.as_str(), FRAME]
         .iter()
         .flat_map(|words| words.split(' '))
         .map(OsString::from)

@@ -41,8 +41,9 @@ impl Snapshot {
         let Some(snapshots) = &manifest.snapshots else {
             return Ok(None);
         };
-        // What an installed system does at boot is what is tested, and a terminal is for people.
-        if config.root != Root::Memory || config.interactive {
+        // What an installed system does at boot is what is tested, a terminal is for people, and a clock that counts is to begin at the
+        // beginning.
+        if config.root != Root::Memory || config.interactive || config.counted {
             return Ok(None);
         }
         let name = match config.kind {

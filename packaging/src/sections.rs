@@ -437,10 +437,16 @@ pub(crate) const ALL: &[Page] = &[
     },
     Page {
         command: "xen-pmem-report watch",
-        examples: &[(
-            "On a host without udev: report devices as they appear, until stopped:",
-            "xen-pmem-report watch",
-        )],
+        examples: &[
+            (
+                "On a host without udev: report devices as they appear, until stopped:",
+                "xen-pmem-report watch",
+            ),
+            (
+                "The same, told by the kernel's functions instead of its messages:",
+                "xen-pmem-report watch --source bpf",
+            ),
+        ],
         files: &[SYSFS, PRIVCMD, LOCK],
         see_also: &["xen-pmem-report-apply(8)", "xen-pmem-discover-monitor(8)"],
     },

@@ -72,6 +72,8 @@ const PROGRAMS: &[&str] = &[
     "usr/sbin/mkfs.ext4",
     "usr/sbin/e2fsck",
     "usr/sbin/blkid",
+    "usr/bin/lsblk",
+    "usr/bin/strace",
     "usr/bin/flock",
     "usr/bin/setpriv",
     "usr/sbin/dmidecode",
@@ -101,7 +103,7 @@ const RECIPE: [&str; 4] = [
 ///
 /// If the set-up fails or a scenario does.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let runner = runner()?;
+    let runner = runner("scenarios")?;
     let scenarios = || {
         let mut scenarios = Command::new(&runner);
         // The patches are for one suite's Xen.
@@ -115,18 +117,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     // A name that is none is better told before the set-up than after it.
     let needs = command::output(scenarios().arg("--needs").args(&options.scenarios))?;
-    let needs = String::from_utf8(needs)?;
-    let needs = |hypervisor: &str| options.shell.is_none() && needs.split_whitespace().any(|word| word == hypervisor);
-    host::install(host::E2E)?;
-    // Held until the scenarios have ended.
-    let _turn = take_turn()?;
-    let hypervisors = Hypervisors {
-        patched: needs("patched").then(|| xen::build(false)).transpose()?,
-        debug: needs("debug").then(|| xen::build(true)).transpose()?,
+    // A shell takes nothing of what scenarios need.
+    let needs = match options.shell {
+        Some(_) => String::new(),
+        None => String::from_utf8(needs)?,
     };
-    let manifest = prepare(options, &hypervisors, needs("system"))?;
+    let machines = set_up(options.suite, options.keep, &needs)?;
     let mut scenarios = scenarios();
-    scenarios.env("XEN_PMEM_E2E", &manifest);
+    scenarios.env(MANIFEST, &machines.manifest);
+    if options.boot {
+        scenarios.arg("--boot");
+    }
     if let Some(image) = &options.shell {
         step("booting Dom0; leave its shell with `exit`");
         let mut shell = OsString::from("--shell");
@@ -145,6 +146,34 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     command::run(scenarios.args(&options.scenarios))
 }
 
+/// The environment variable that tells programs which boot machines where the manifest is.
+pub(crate) const MANIFEST: &str = "XEN_PMEM_E2E";
+
+/// All that it takes to boot machines, for as long as this lives.
+pub(crate) struct Machines {
+    /// Says where everything is.
+    pub(crate) manifest: PathBuf,
+    _turn: File,
+}
+
+/// Makes what machines need. `needs` has a word for each kind of hypervisor that is to be started, and `system` if an installed system
+/// is.
+///
+/// # Errors
+///
+/// If something cannot be fetched, built or made.
+pub(crate) fn set_up(suite: Suite, keep: bool, needs: &str) -> Result<Machines> {
+    let needs = |what: &str| needs.split_whitespace().any(|word| word == what);
+    host::install(host::E2E)?;
+    let turn = take_turn()?;
+    let hypervisors = Hypervisors {
+        patched: needs("patched").then(|| xen::build(false)).transpose()?,
+        debug: needs("debug").then(|| xen::build(true)).transpose()?,
+    };
+    let manifest = prepare(suite, keep, &hypervisors, needs("system"))?;
+    Ok(Machines { manifest, _turn: turn })
+}
+
 /// Waits until no other run uses the images and the scenarios' folders, and keeps others out as long as the result lives.
 fn take_turn() -> Result<File> {
     let path = workspace::e2e("")?.join("lock");
@@ -156,9 +185,13 @@ fn take_turn() -> Result<File> {
     Ok(lock)
 }
 
-/// Builds the program that runs the scenarios.
-fn runner() -> Result<PathBuf> {
-    step("building the scenarios");
+/// Builds a program that boots machines.
+///
+/// # Errors
+///
+/// If it does not build.
+pub(crate) fn runner(name: &str) -> Result<PathBuf> {
+    step(&format!("building the {name}"));
     command::run(workspace::cargo().args([
         "build",
         "--quiet",
@@ -166,9 +199,9 @@ fn runner() -> Result<PathBuf> {
         "--package",
         "xen-pmem-integration",
         "--bin",
-        "scenarios",
+        name,
     ]))?;
-    Ok(workspace::target().join("debug/scenarios"))
+    Ok(workspace::target().join("debug").join(name))
 }
 
 /// Builds of the patched Xen, if they are needed.
@@ -178,8 +211,7 @@ struct Hypervisors {
 }
 
 /// Makes all that guests need, and the manifest that says where it is.
-fn prepare(options: &Options, hypervisors: &Hypervisors, needs_system: bool) -> Result<PathBuf> {
-    let suite = options.suite;
+fn prepare(suite: Suite, keep: bool, hypervisors: &Hypervisors, needs_system: bool) -> Result<PathBuf> {
     let folder = workspace::e2e(suite.name())?;
     let sysroot = packages::sysroot(suite)?;
     let base_stamp = folder.join("base.stamp");
@@ -202,7 +234,7 @@ fn prepare(options: &Options, hypervisors: &Hypervisors, needs_system: bool) -> 
     step("building the tools as static binaries");
     let tools = tools::build()?;
     let system = needs_system
-        .then(|| system::prepare(suite, &tools.path(tools::AGENT)))
+        .then(|| system::prepare(suite, &tools.path(tools::AGENT), &tools.path(tools::STOPWATCH)))
         .transpose()?;
     let initramfs = folder.join("initramfs");
     make_initramfs(&base, &tools, &initramfs)?;
@@ -221,11 +253,11 @@ fn prepare(options: &Options, hypervisors: &Hypervisors, needs_system: bool) -> 
         "vmlinuz": kernels.vmlinuz,
         "initramfs": initramfs,
         "tools": disk,
-        "snapshots": (!options.boot).then(|| folder.join("snapshots")),
+        "snapshots": folder.join("snapshots"),
         "system": system,
         "provision": tools.path("xen-pmem-provision"),
         "work": workspace::e2e("run")?,
-        "keep": options.keep,
+        "keep": keep,
     });
     let path = folder.join("manifest.json");
     fs::write(&path, serde_json::to_string_pretty(&manifest)?)?;
@@ -318,7 +350,9 @@ fn make_tools_disk(tools: &Tools, disk: &Path) -> Result<()> {
     for program in tools::PROGRAMS {
         image.file(&Path::new("usr/bin").join(program), &tools.path(program))?;
     }
-    image.file(Path::new("usr/bin/pmemctl"), &tools.path(tools::PMEMCTL))?;
+    for program in [tools::STOPWATCH, tools::PMEMCTL] {
+        image.file(&Path::new("usr/bin").join(program), &tools.path(program))?;
+    }
     image.finish()?;
     let file = OpenOptions::new().write(true).open(disk)?;
     let length = file.metadata()?.len();

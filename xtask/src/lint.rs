@@ -34,6 +34,8 @@ pub(crate) fn run() -> Result<()> {
         "--quiet",
         "--package",
         "xen-pmem-discover",
+        "--package",
+        "xen-pmem-report",
         "--no-default-features",
         "--all-targets",
         "--locked",

@@ -45,6 +45,7 @@ impl Suite {
                 // parted asks it for the machine's maker, and crashes without an answer.
                 "dmidecode",
                 "util-linux",
+                "strace",
             ]
             .map(str::to_owned),
         );

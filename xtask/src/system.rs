@@ -50,6 +50,8 @@ const PACKAGES: &[&str] = &[
     "xenstore-utils",
     "e2fsprogs",
     "ndctl",
+    // What an administrator's own script would use.
+    "gdisk",
 ];
 
 /// Starts the agent as soon as anything else.
@@ -80,13 +82,24 @@ chroot "$root" dracut --quiet --force --kver "$kernel" --no-hostonly --modules '
     --add-drivers 'virtio_pci virtio_blk ext4' /boot/dracut.img "$kernel"
 echo update_initramfs=no >"$root/etc/initramfs-tools/update-initramfs.conf"
 install -m 755 "$given/agent" "$root/usr/local/sbin/xen-pmem-agent"
+install -m 755 "$given/stopwatch" "$root/usr/local/sbin/xen-pmem-stopwatch"
 cp "$given/agent.service" "$root/etc/systemd/system/xen-pmem-agent.service"
 chroot "$root" systemctl enable xen-pmem-agent.service
 # Fails where NVDIMMs do not tell their health, as QEMU's do not.
 chroot "$root" systemctl mask ndctl-monitor.service
 # Have nothing to do with any of this, and take their time, emulated.
 chroot "$root" systemctl mask cxl-monitor.service e2scrub_reap.service e2scrub_all.timer apt-daily.timer apt-daily-upgrade.timer \
-    dpkg-db-backup.timer fstrim.timer getty@.service serial-getty@.service
+    dpkg-db-backup.timer fstrim.timer getty@.service serial-getty@.service dracut-shutdown.service systemd-logind.service \
+    systemd-user-sessions.service systemd-binfmt.service systemd-pstore.service systemd-random-seed.service \
+    modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service modprobe@dm_mod.service \
+    modprobe@loop.service sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
+    dev-mqueue.mount dev-hugepages.mount proc-sys-fs-binfmt_misc.automount
+# Hardware that the emulated machine has, and nobody here needs.
+printf 'blacklist %s\n' iTCO_wdt lpc_ich pcspkr aesni_intel ghash_clmulni_intel cryptd sha1_ssse3 sha256_ssse3 sha512_ssse3 \
+    crct10dif_pclmul crc32_pclmul polyval_clmulni kvm_amd ccp acpi_cpufreq powernow_k8 intel_rapl_msr rapl evdev button \
+    >"$root/etc/modprobe.d/machine.conf"
+# What could be installed: apt would read all of it, emulated, for a package that it is given.
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
 chroot "$root" systemctl set-default multi-user.target
 cp "$root"/boot/vmlinuz-* "$given/vmlinuz"
 cp "$root"/boot/initrd.img-* "$given/initramfs"
@@ -110,7 +123,7 @@ rm -rf "$given/tree"
 /// # Errors
 ///
 /// If packages cannot be fetched or built, or a step of the installation fails.
-pub(crate) fn prepare(suite: Suite, agent: &Path) -> Result<Value> {
+pub(crate) fn prepare(suite: Suite, agent: &Path, stopwatch: &Path) -> Result<Value> {
     host::install(NEEDS)?;
     let folder = workspace::e2e(suite.name())?.join("system");
     fs::create_dir_all(&folder)?;
@@ -121,7 +134,12 @@ pub(crate) fn prepare(suite: Suite, agent: &Path) -> Result<Value> {
 
     let mut recipe = DefaultHasher::new();
     include_str!("system.rs").hash(&mut recipe);
-    for file in packages.iter().chain(&newer).chain([&agent.to_path_buf()]) {
+    for file in packages
+        .iter()
+        .map(PathBuf::as_path)
+        .chain(newer.iter().map(PathBuf::as_path))
+        .chain([agent, stopwatch])
+    {
         fs::read(file)
             .with_context(|| format!("cannot read {}", file.display()))?
             .hash(&mut recipe);
@@ -144,6 +162,7 @@ pub(crate) fn prepare(suite: Suite, agent: &Path) -> Result<Value> {
         }
     }
     fs::copy(agent, given.join("agent"))?;
+    fs::copy(stopwatch, given.join("stopwatch"))?;
     fs::write(given.join("agent.service"), AGENT_UNIT)?;
     let script = given.join("install");
     fs::write(&script, INSTALL)?;

@@ -37,17 +37,19 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "xen-pmem-format",
         "--no-default-features",
     ]))?;
-    step("the discoverer without eBPF");
-    command::run(workspace::cargo().args([
-        "test",
-        "--quiet",
-        "--locked",
-        "--package",
-        "xen-pmem-discover",
-        "--no-default-features",
-        "--test",
-        "without_bpf",
-    ]))?;
+    for package in ["xen-pmem-discover", "xen-pmem-report"] {
+        step(&format!("{package} without eBPF"));
+        command::run(workspace::cargo().args([
+            "test",
+            "--quiet",
+            "--locked",
+            "--package",
+            package,
+            "--no-default-features",
+            "--test",
+            "without_bpf",
+        ]))?;
+    }
     println!(
         "\nLeft out: the end-to-end scenarios, which boot Xen and Linux in QEMU. Run them with `cargo xtask e2e`."
     );

@@ -27,11 +27,13 @@ impl Tools {
 pub(crate) const PROGRAMS: [&str; 3] = ["xen-pmem-provision", "xen-pmem-discover", "xen-pmem-report"];
 /// What answers the scenarios' requests in a guest.
 pub(crate) const AGENT: &str = "xen-pmem-agent";
+/// What takes times in a guest.
+pub(crate) const STOPWATCH: &str = "xen-pmem-stopwatch";
 
 /// What drives the hypercall by hand in a guest.
 pub(crate) const PMEMCTL: &str = "pmemctl";
 
-/// Builds the tools, the agent, and the hypervisor's test program.
+/// Builds the tools, the agent, the stopwatch, and the hypervisor's test program.
 ///
 /// # Errors
 ///
@@ -51,7 +53,7 @@ pub(crate) fn build() -> Result<Tools> {
     Ok(tools)
 }
 
-/// Builds the tools and the agent of the workspace at `root`, with build artefacts in `target`.
+/// Builds the tools, the agent and the stopwatch of the workspace at `root`, with build artefacts in `target`.
 ///
 /// # Errors
 ///
@@ -69,7 +71,7 @@ pub(crate) fn build_in(root: &Path, target: &Path) -> Result<Tools> {
     for program in PROGRAMS {
         cargo.args(["--package", program, "--bin", program]);
     }
-    cargo.args(["--package", "xen-pmem-integration", "--bin", AGENT]);
+    cargo.args(["--package", "xen-pmem-integration", "--bin", AGENT, "--bin", STOPWATCH]);
     command::run(&mut cargo)?;
     Ok(Tools {
         folder: target.join(TARGET).join("release"),

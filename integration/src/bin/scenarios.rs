@@ -1,11 +1,14 @@
 //! Runs the scenarios: `cargo xtask e2e` makes what they need and starts this.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Parser;
 use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use xen_pmem_integration::image::{self, MIB};
 use xen_pmem_integration::machine::{Config, Hypervisor, Kind, Nvdimm};
 use xen_pmem_integration::manifest::Manifest;
@@ -27,6 +30,9 @@ struct Cli {
     /// Give a shell in a Dom0 with a blank NVDIMM, or with this image as its NVDIMM
     #[arg(long, value_name = "IMAGE", num_args = 0..=1, require_equals = true)]
     shell: Option<Option<PathBuf>>,
+    /// Boot each VM, snapshots or not
+    #[arg(long)]
+    boot: bool,
     /// How many scenarios run at once
     #[arg(long, value_name = "N")]
     test_threads: Option<usize>,
@@ -67,21 +73,42 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let manifest = match Manifest::from_environment() {
-        Ok(manifest) => Arc::new(manifest),
+        Ok(manifest) => Arc::new(Manifest {
+            snapshots: manifest.snapshots.filter(|_| !cli.boot),
+            ..manifest
+        }),
         Err(error) => return failed(&error),
     };
     if let Some(image) = &cli.shell {
         return shell(&manifest, image.as_deref()).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS);
     }
+    let times = Arc::new(Mutex::new(BTreeMap::new()));
     let trials = wanted
         .into_iter()
-        .map(|variant| trial(variant, Arc::clone(&manifest)))
+        .map(|variant| trial(variant, Arc::clone(&manifest), Arc::clone(&times)))
         .collect();
     let arguments = Arguments {
         test_threads: cli.test_threads,
         ..Arguments::default()
     };
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let begin = Instant::now();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Some scenarios, or with a failure, are no measure of all.
+    if cli.scenarios.is_empty()
+        && !conclusion.has_failed()
+        && let Err(error) = record(&manifest, cli.test_threads, begin.elapsed(), &times)
+    {
+        return failed(&error);
+    }
+    conclusion.exit_code()
+}
+
+/// Writes how long each scenario took, in seconds, for `cargo xtask bench`.
+fn record(manifest: &Manifest, threads: Option<usize>, total: Duration, times: &Mutex<Times>) -> Result<()> {
+    let path = manifest.work.join(format!("{}.times.json", manifest.suite));
+    let times = times.lock().map_err(|_| anyhow!("a scenario has panicked"))?;
+    let document = json!({ "threads": threads, "seconds": total.as_secs_f64(), "scenarios": *times });
+    std::fs::write(&path, document.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
@@ -89,9 +116,18 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn trial(variant: Variant, manifest: Arc<Manifest>) -> Trial {
+/// Names of scenarios, and how many seconds each took.
+type Times = BTreeMap<String, f64>;
+
+fn trial(variant: Variant, manifest: Arc<Manifest>, times: Arc<Mutex<Times>>) -> Trial {
     Trial::test(variant.name(), move || {
-        run(variant, &manifest).map_err(|error| Failed::from(story(&error)))
+        let begin = Instant::now();
+        run(variant, &manifest).map_err(|error| Failed::from(story(&error)))?;
+        let mut times = times
+            .lock()
+            .map_err(|_| Failed::from("another scenario has panicked"))?;
+        times.insert(variant.name(), begin.elapsed().as_secs_f64());
+        Ok(())
     })
 }
 

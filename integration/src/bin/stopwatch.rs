@@ -1,0 +1,83 @@
+//! Takes times in a guest, by its own clock, and prints them in nanoseconds as JSON.
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use xen_pmem_integration::stopwatch::{commands, event, writes};
+
+/// Takes times in a guest, by its own clock, and prints them in nanoseconds as JSON.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the command lines that standard input has, in turn
+    Commands {
+        /// How often each is run
+        #[arg(long)]
+        rounds: usize,
+    },
+    /// From the kernel's event that a disk was added to a node of XenStore's that has a value
+    Event {
+        /// The disk's name
+        #[arg(long)]
+        disk: String,
+        /// The node's path
+        #[arg(long)]
+        node: String,
+        /// Its value
+        #[arg(long)]
+        value: String,
+        /// What makes the disk appear
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Write blocks of 4 KiB to a device; what it held is lost
+    Writes {
+        /// The device
+        device: PathBuf,
+        /// How many
+        #[arg(long)]
+        count: u64,
+        /// How they reach the device
+        #[arg(long, value_enum)]
+        how: writes::How,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(document) => {
+            println!("{document}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("xen-pmem-stopwatch: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<String> {
+    let document = match command {
+        Command::Commands { rounds } => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("reading commands")?;
+            let lines: Vec<&str> = text.lines().collect();
+            serde_json::to_string(&commands::time(&lines, rounds)?)
+        }
+        Command::Event {
+            disk,
+            node,
+            value,
+            command,
+        } => serde_json::to_string(&event::time(&disk, &node, &value, &command)?),
+        Command::Writes { device, count, how } => serde_json::to_string(&writes::time(&device, count, how)?),
+    };
+    Ok(document?)
+}

@@ -1,0 +1,254 @@
+//! A command, and what is measured of it.
+
+use super::Ground;
+use crate::bench::samples::Samples;
+use anyhow::{Context as _, Result, ensure};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// A command in words; `{prepared}`, `{blank}` and `{infoblock}` stand for images.
+pub(super) struct Contender {
+    line: &'static str,
+    /// Whether it is one of ours.
+    pub(super) ours: bool,
+}
+
+pub(super) const fn ours(line: &'static str) -> Contender {
+    Contender { line, ours: true }
+}
+
+pub(super) const fn other(line: &'static str) -> Contender {
+    Contender { line, ours: false }
+}
+
+/// What was measured of one.
+pub(super) struct Measured {
+    pub(super) times: Samples,
+    /// The same less what it waits for the disk, or sleeps, if that was asked for.
+    pub(super) at_work: Option<Samples>,
+    pub(super) traced: Traced,
+    /// Bytes that were resident at most.
+    pub(super) memory: u64,
+}
+
+/// What strace says.
+#[derive(Default)]
+pub(super) struct Traced {
+    pub(super) calls: u64,
+    pub(super) read: u64,
+    pub(super) written: u64,
+}
+
+/// Measures each on images of one size: its system calls, its memory, and in turn its times, those at work as well if it `waits`.
+pub(super) fn measure(
+    contenders: &[Contender],
+    ground: &Ground<'_>,
+    bytes: u64,
+    runs: usize,
+    waits: bool,
+) -> Result<Vec<Measured>> {
+    let mut times = vec![Vec::with_capacity(runs); contenders.len()];
+    let mut at_work = times.clone();
+    for _ in 0..runs {
+        for (contender, (times, at_work)) in contenders.iter().zip(times.iter_mut().zip(&mut at_work)) {
+            times.push(contender.time(ground, bytes)?);
+            if waits {
+                at_work.push(contender.time_at_work(ground, bytes)?);
+            }
+        }
+    }
+    contenders
+        .iter()
+        .zip(times.into_iter().zip(at_work))
+        .map(|(contender, (times, at_work))| {
+            Ok(Measured {
+                times: Samples::new(times)?,
+                at_work: waits.then(|| Samples::new(at_work)).transpose()?,
+                traced: contender.trace(ground, bytes)?,
+                memory: contender.peak(ground, bytes)?,
+            })
+        })
+        .collect()
+}
+
+impl Contender {
+    /// The command for people.
+    pub(super) fn shown(&self) -> String {
+        ["{prepared}", "{blank}", "{infoblock}"]
+            .iter()
+            .fold(self.line.to_owned(), |line, image| line.replace(image, "IMAGE"))
+    }
+
+    /// The command ready to be run, below another one if need be, on images as it wants them.
+    fn prepare(&self, ground: &Ground<'_>, bytes: u64, below: Option<Command>) -> Result<Command> {
+        if self.line.contains("{blank}") {
+            ground.blank(bytes)?;
+        }
+        let mut words = self.line.split(' ').map(|word| {
+            let image = word.strip_prefix('{').and_then(|word| word.strip_suffix('}'));
+            image.map_or_else(|| word.into(), |name| ground.path(name).into_os_string())
+        });
+        let name = words.next().unwrap_or_default();
+        let program = match self.ours {
+            true => ground.tools.path(&name.to_string_lossy()).into_os_string(),
+            false => name,
+        };
+        let mut command = match below {
+            None => Command::new(program),
+            Some(mut below) => {
+                below.arg(program);
+                below
+            }
+        };
+        command
+            .args(words)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Ok(command)
+    }
+
+    /// What fails is not comparable with what does its work.
+    fn check(&self, status: std::io::Result<std::process::ExitStatus>) -> Result<()> {
+        let status = status.with_context(|| format!("cannot start `{}`", self.line))?;
+        ensure!(status.success(), "`{}` ended with {status}", self.line);
+        Ok(())
+    }
+
+    /// How long it takes, in nanoseconds.
+    fn time(&self, ground: &Ground<'_>, bytes: u64) -> Result<u64> {
+        let mut command = self.prepare(ground, bytes, None)?;
+        let begin = Instant::now();
+        let status = command.status();
+        let time = begin.elapsed();
+        self.check(status)?;
+        Ok(u64::try_from(time.as_nanos())?)
+    }
+
+    /// How long it takes from its start to its end less what it waits in between. Of all system calls these alone are slowed down.
+    fn time_at_work(&self, ground: &Ground<'_>, bytes: u64) -> Result<u64> {
+        let log = ground.path("strace.log");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "--seccomp-bpf", "-e", "signal=none"]).args([
+            "--absolute-timestamps=format:unix,precision:ns",
+            "--syscall-times=ns",
+            &format!("--trace=execve,exit_group,{}", WAITS.join(",")),
+            "-o",
+        ]);
+        strace.arg(&log);
+        self.check(self.prepare(ground, bytes, Some(strace))?.status())?;
+        let text = fs::read_to_string(&log)?;
+        at_work(&text).with_context(|| format!("strace says {text}"))
+    }
+
+    fn trace(&self, ground: &Ground<'_>, bytes: u64) -> Result<Traced> {
+        let log = ground.path("strace.log");
+        let mut strace = Command::new("strace");
+        strace
+            .args(["-f", "-qq", "-e", "signal=none", "-s", "0", "-o"])
+            .arg(&log);
+        self.check(self.prepare(ground, bytes, Some(strace))?.status())?;
+        Ok(traced(&fs::read_to_string(&log)?))
+    }
+
+    /// The bytes that were resident at most.
+    fn peak(&self, ground: &Ground<'_>, bytes: u64) -> Result<u64> {
+        let log = ground.path("time.log");
+        let mut time = Command::new("/usr/bin/time");
+        time.args(["--quiet", "--format", "%M", "--output"]).arg(&log);
+        self.check(self.prepare(ground, bytes, Some(time))?.status())?;
+        let text = fs::read_to_string(&log)?;
+        let kibibytes: u64 = text.trim().parse().with_context(|| format!("time says {text:?}"))?;
+        Ok(kibibytes * 1024)
+    }
+}
+
+/// System calls that wait for a disk, or for time to pass.
+const WAITS: [&str; 7] = [
+    "sync",
+    "syncfs",
+    "fsync",
+    "fdatasync",
+    "sync_file_range",
+    "nanosleep",
+    "clock_nanosleep",
+];
+
+/// The nanoseconds from the program's start to its end less those of the calls that wait.
+fn at_work(log: &str) -> Option<u64> {
+    let (mut begin, mut end, mut waited) = (None, None, 0);
+    for line in log.lines() {
+        let mut words = line.split_whitespace();
+        let at = nanoseconds(words.nth(1)?)?;
+        let (call, _) = words.next()?.split_once('(')?;
+        match call {
+            "execve" => begin = Some(at),
+            "exit_group" => end = Some(at),
+            _ => waited += nanoseconds(line.rsplit_once('<')?.1.strip_suffix('>')?)?,
+        }
+    }
+    end?.checked_sub(begin?)?.checked_sub(waited)
+}
+
+/// Seconds with nine digits after the point.
+fn nanoseconds(text: &str) -> Option<u64> {
+    let (seconds, rest) = text.split_once('.').filter(|(_, rest)| rest.len() == 9)?;
+    seconds
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1_000_000_000)?
+        .checked_add(rest.parse().ok()?)
+}
+
+/// System calls, and the bytes that those which read and write say that they have, but for what is said to people.
+fn traced(log: &str) -> Traced {
+    let mut traced = Traced::default();
+    for line in log.lines() {
+        traced.calls += 1;
+        let call = line.split_whitespace().nth(1).unwrap_or_default();
+        let result = line
+            .rsplit(" = ")
+            .next()
+            .and_then(|result| result.split_whitespace().next());
+        // What failed has moved nothing.
+        let bytes = result.and_then(|result| result.parse::<u64>().ok()).unwrap_or(0);
+        let is = |names: [&str; 4]| names.iter().any(|name| call.starts_with(name));
+        if is(["read(", "pread64(", "readv(", "preadv("]) {
+            traced.read += bytes;
+        } else if is(["write(", "pwrite64(", "writev(", "pwritev("]) && !is_output(call) {
+            traced.written += bytes;
+        }
+    }
+    traced
+}
+
+/// Whether a call's descriptor is that of the standard output or error.
+fn is_output(call: &str) -> bool {
+    ["(1,", "(2,"].iter().any(|descriptor| call.contains(descriptor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_are_summed_up() {
+        let log = "12 execve(\"/x\", [\"x\"], 0x7f /* 3 vars */) = 0\n12 pread64(3, \"\"..., 512, 512) = 512\n\
+            12 read(3, 0x7f, 10) = -1 EIO (Input/output error)\n12 write(1, \"\"..., 16) = 16\n12 pwrite64(3, \"\"..., 32, 0) = 32\n";
+        let traced = traced(log);
+        assert_eq!((traced.calls, traced.read, traced.written), (5, 512, 32));
+    }
+    #[test]
+    fn waiting_is_no_work() {
+        let log = "7 1700000000.000000100 execve(\"/x\", [\"x\"], 0x7f /* 3 vars */) = 0 <0.000000050>\n\
+            7 1700000000.500000000 fsync(3) = 0 <0.100000000>\n\
+            7 1700000000.900000000 clock_nanosleep(CLOCK_REALTIME, 0, {tv_sec=1, tv_nsec=0}, 0x7f) = 0 <1.000000000>\n\
+            7 1700000002.000000100 exit_group(0) = ?\n";
+        assert_eq!(at_work(log), Some(900_000_000));
+        assert_eq!(
+            at_work("7 1700000000.000000100 execve(\"/x\") = 0 <0.000000050>\n"),
+            None
+        );
+    }
+}

@@ -108,7 +108,7 @@ mod tests {
             "cargo bench",
             "numbers of the machine; `cargo clippy --all-targets`, part of lint, compiles the benches",
         ),
-        ("cargo xtask bench", "numbers of the machine, written into a document"),
+        ("cargo xtask bench*", "numbers of the machine, written into a document"),
         ("cargo xtask coverage", "a few minutes; reads, and fails for nothing"),
         ("cargo xtask dist", "`--check` does more"),
         ("cargo xtask e2e --jobs 1", "the same scenarios, one after the other"),

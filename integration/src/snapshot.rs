@@ -54,7 +54,7 @@ impl Snapshot {
         let make = hash(&machine::make(config)?);
         let family = snapshots.join(format!("{name}-{software:016x}"));
         if !family.is_dir() {
-            forget(snapshots, name)?;
+            forget(snapshots, name, &family)?;
             fs::create_dir_all(&family)?;
         }
         Ok(Some(Self {
@@ -159,21 +159,21 @@ pub(crate) fn identity(file: &Path) -> io::Result<(u64, i64, i64)> {
     Ok((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
-/// Removes the snapshots of what was called `name` and is another one now.
-fn forget(snapshots: &Path, name: &str) -> io::Result<()> {
+/// Removes the snapshots of what was called `name` and is another one now: all but `family`, which another scenario may be making.
+fn forget(snapshots: &Path, name: &str, family: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(snapshots) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
     for entry in entries {
-        let entry = entry?;
-        let family = entry.file_name();
-        if family
-            .to_str()
-            .and_then(|family| family.rsplit_once('-'))
-            .is_some_and(|(of, _)| of == name)
-        {
-            fs::remove_dir_all(entry.path())?;
+        let path = entry?.path();
+        let of = path.file_name().and_then(|file| file.to_str()?.rsplit_once('-'));
+        if path == family || of.is_none_or(|(of, _)| of != name) {
+            continue;
+        }
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
     }
     Ok(())

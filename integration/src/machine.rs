@@ -259,13 +259,18 @@ pub(crate) fn arguments(
         },
     );
     let sockets = sockets.display();
+    // QEMU makes them in this order: whoever has reached the agent's socket finds the monitor's, too.
+    add(
+        "-chardev",
+        &format!("socket,id=qmp,path={sockets}/qmp,server=on,wait=off"),
+    );
+    add("-mon", "chardev=qmp,mode=control");
     add(
         "-chardev",
         &format!("socket,id=agent,path={sockets}/agent,server=on,wait=off"),
     );
     add("-serial", "chardev:console");
     add("-serial", "chardev:agent");
-    add("-qmp", &format!("unix:{sockets}/qmp,server=on,wait=off"));
     for (index, nvdimm) in (1..).zip(&config.nvdimms) {
         let size = fs::metadata(&nvdimm.file)?.len();
         let file = nvdimm.file.display();

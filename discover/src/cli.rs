@@ -2,6 +2,7 @@
 
 pub(crate) mod guard;
 pub(crate) mod monitor;
+pub mod origin;
 pub(crate) mod scan;
 mod text;
 

@@ -40,6 +40,16 @@ pub trait Source {
     fn drain(&mut self) -> io::Result<Vec<Hint>>;
 }
 
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn fd(&self) -> BorrowedFd<'_> {
+        (**self).fd()
+    }
+
+    fn drain(&mut self) -> io::Result<Vec<Hint>> {
+        (**self).drain()
+    }
+}
+
 /// Why a monitor cannot go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -37,9 +37,9 @@ mod watching {
     use super::Arguments;
     use crate::bpf::offences::{DiskNumber, Offence, Offences};
     use crate::cli::failed;
+    use crate::cli::origin::Origin;
     use crate::document::Device;
     use crate::monitor::Monitor;
-    use crate::monitor::netlink::Netlink;
     use crate::monitor::wait::Stop;
     use crate::scan::Options;
     use serde::Serialize;
@@ -87,14 +87,12 @@ mod watching {
         let stop = Stop::catch().map_err(|error| failed(format!("signals cannot be caught: {error}")))?;
         let mut offences = Offences::open(arguments.kill)
             .map_err(|unavailable| Failure::new(ExitStatus::Unsupported, unavailable.to_string()))?;
-        let netlink = Netlink::open()
-            .map_err(|error| failed(format!("the kernel's device events cannot be listened to: {error}")))?;
         let mut monitor = Monitor::new(
             Options {
                 devices: arguments.devices.clone(),
                 ..Options::default()
             },
-            netlink,
+            Origin::Netlink.open()?,
         );
         let mut guard = Guard::default();
         loop {

@@ -1,12 +1,12 @@
 //! `monitor`: follows devices.
 
 use super::failed;
+use super::origin::Origin;
+use crate::monitor::Monitor;
 use crate::monitor::changes::Event;
-use crate::monitor::netlink::Netlink;
 use crate::monitor::wait::Stop;
-use crate::monitor::{Monitor, Source as Hints};
 use crate::scan::Options;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use xen_pmem_format::cli::{Failure, Flags, Printed};
 use xen_pmem_format::exit::ExitStatus;
 
@@ -20,52 +20,12 @@ Exit codes:
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Where events come from
-    #[arg(long, value_enum, default_value_t = Source::Auto)]
-    source: Source,
-}
-
-/// Where events come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Source {
-    /// The kernel's broadcast, which is there on every kernel
-    Auto,
-    /// The kernel's broadcast of device events
-    Netlink,
-    /// The kernel's functions that make these events, through eBPF
-    Bpf,
+    #[arg(long, value_enum, default_value_t = Origin::Auto)]
+    source: Origin,
 }
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
-    match arguments.source {
-        Source::Bpf => follow_bpf(flags),
-        Source::Auto => {
-            // eBPF tells of nothing that the broadcast does not, takes root, and is not in every kernel and build.
-            tracing::info!("the source is netlink: it tells of all that eBPF does, and needs neither root nor BTF");
-            follow_netlink(flags)
-        }
-        Source::Netlink => follow_netlink(flags),
-    }
-}
-
-fn follow_netlink(flags: Flags) -> Result<ExitStatus, Failure> {
-    let netlink = Netlink::open()
-        .map_err(|error| failed(format!("the kernel's device events cannot be listened to: {error}")))?;
-    follow(Monitor::new(Options::default(), netlink), flags)
-}
-
-#[cfg(feature = "bpf")]
-fn follow_bpf(flags: Flags) -> Result<ExitStatus, Failure> {
-    let hints = crate::bpf::hints::Hints::open()
-        .map_err(|unavailable| Failure::new(ExitStatus::Unsupported, unavailable.to_string()))?;
-    follow(Monitor::new(Options::default(), hints), flags)
-}
-
-#[cfg(not(feature = "bpf"))]
-fn follow_bpf(_: Flags) -> Result<ExitStatus, Failure> {
-    Err(Failure::new(ExitStatus::Unsupported, super::NO_BPF))
-}
-
-fn follow(mut monitor: Monitor<impl Hints>, flags: Flags) -> Result<ExitStatus, Failure> {
+    let mut monitor = Monitor::new(Options::default(), arguments.source.open()?);
     let stop = Stop::catch().map_err(|error| failed(format!("signals cannot be caught: {error}")))?;
     let mut unread = Vec::new();
     loop {

@@ -5,15 +5,14 @@ use super::{SCHEMA, failed, require_dom0, take_turn};
 use crate::report::{self, Report};
 use crate::sink::{Outcome, Verdict};
 use anyhow::anyhow;
-use clap::ValueEnum;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
+use xen_pmem_discover::cli::origin::Origin;
 use xen_pmem_discover::document::Device;
-use xen_pmem_discover::monitor::netlink::Netlink;
+use xen_pmem_discover::monitor::Monitor;
 use xen_pmem_discover::monitor::wait::Stop;
-use xen_pmem_discover::monitor::{Monitor, Source as Hints};
 use xen_pmem_discover::scan::Options;
 use xen_pmem_format::cli::{Failure, Flags, Printed};
 use xen_pmem_format::exit::ExitStatus;
@@ -29,19 +28,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Choice::All)]
     sink: Choice,
     /// Where events come from
-    #[arg(long, value_enum, default_value_t = Source::Auto)]
-    source: Source,
-}
-
-/// Where events come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Source {
-    /// The kernel's broadcast, which is there on every kernel
-    Auto,
-    /// The kernel's broadcast of device events
-    Netlink,
-    /// The kernel's functions that make these events, through eBPF
-    Bpf,
+    #[arg(long, value_enum, default_value_t = Origin::Auto)]
+    source: Origin,
 }
 
 /// What happened, as it is printed: one to a line.
@@ -67,34 +55,10 @@ enum Event {
 }
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
-    match arguments.source {
-        Source::Auto | Source::Netlink => {
-            require_dom0()?;
-            let netlink = Netlink::open()
-                .map_err(|error| failed(anyhow!("the kernel's device events cannot be listened to: {error}")))?;
-            follow(Monitor::new(Options::default(), netlink), arguments.sink, flags)
-        }
-        Source::Bpf => follow_bpf(arguments.sink, flags),
-    }
-}
-
-#[cfg(feature = "bpf")]
-fn follow_bpf(choice: Choice, flags: Flags) -> Result<ExitStatus, Failure> {
     require_dom0()?;
-    let hints = xen_pmem_discover::bpf::hints::Hints::open()
-        .map_err(|unavailable| Failure::new(ExitStatus::Unsupported, unavailable.to_string()))?;
-    follow(Monitor::new(Options::default(), hints), choice, flags)
-}
-
-#[cfg(not(feature = "bpf"))]
-fn follow_bpf(_: Choice, _: Flags) -> Result<ExitStatus, Failure> {
-    let reason = "this program was built without eBPF support (the feature `bpf`)";
-    Err(Failure::new(ExitStatus::Unsupported, reason))
-}
-
-fn follow(mut monitor: Monitor<impl Hints>, choice: Choice, flags: Flags) -> Result<ExitStatus, Failure> {
+    let mut monitor = Monitor::new(Options::default(), arguments.source.open()?);
     let stop = Stop::catch().map_err(|error| failed(anyhow!("signals cannot be caught: {error}")))?;
-    let mut watch = Watch::new(choice);
+    let mut watch = Watch::new(arguments.sink);
     let mut complaint = None;
     loop {
         monitor.look().map_err(|error| failed(error.into()))?;

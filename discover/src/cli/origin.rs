@@ -1,0 +1,56 @@
+//! Where events come from: what `monitor` and the reporter's `watch` let people choose.
+
+use super::failed;
+use crate::monitor::Source;
+use crate::monitor::netlink::Netlink;
+use clap::ValueEnum;
+use xen_pmem_format::cli::Failure;
+use xen_pmem_format::exit::ExitStatus;
+
+/// Where events come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Origin {
+    /// The kernel's broadcast, which is there on every kernel
+    Auto,
+    /// The kernel's broadcast of device events
+    Netlink,
+    /// The kernel's functions that make these events, through eBPF
+    Bpf,
+}
+
+impl Origin {
+    /// Begins to listen. What happens from then on is not missed.
+    ///
+    /// # Errors
+    ///
+    /// With the exit code 6 if it is not to be had here, with 1 if the system refuses.
+    pub fn open(self) -> Result<Box<dyn Source>, Failure> {
+        match self {
+            Self::Auto => {
+                // eBPF tells of nothing that the broadcast does not, takes root, and is not in every kernel and build.
+                tracing::info!("the source is netlink: it tells of all that eBPF does, and needs neither root nor BTF");
+                netlink()
+            }
+            Self::Netlink => netlink(),
+            Self::Bpf => bpf(),
+        }
+    }
+}
+
+fn netlink() -> Result<Box<dyn Source>, Failure> {
+    let netlink = Netlink::open()
+        .map_err(|error| failed(format!("the kernel's device events cannot be listened to: {error}")))?;
+    Ok(Box::new(netlink))
+}
+
+#[cfg(feature = "bpf")]
+fn bpf() -> Result<Box<dyn Source>, Failure> {
+    let hints = crate::bpf::hints::Hints::open()
+        .map_err(|unavailable| Failure::new(ExitStatus::Unsupported, unavailable.to_string()))?;
+    Ok(Box::new(hints))
+}
+
+#[cfg(not(feature = "bpf"))]
+fn bpf() -> Result<Box<dyn Source>, Failure> {
+    Err(Failure::new(ExitStatus::Unsupported, super::NO_BPF))
+}

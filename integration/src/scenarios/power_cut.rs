@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// How often the power is cut.
 const CUTS: u64 = 20;
-/// The longest that the guest writes before that.
-const LONGEST: Duration = Duration::from_millis(2500);
+/// The longest that the guest writes before that: about as long as a few of its commands take.
+const LONGEST: Duration = Duration::from_millis(600);
 /// The environment variable that repeats a run's moments.
 const SEED: &str = "XEN_PMEM_SEED";
 
@@ -20,20 +20,18 @@ const NVDIMM_SIZE: u64 = 64 * MIB;
 const DATA: (u64, u8) = (40 * MIB, 0xa7);
 const DATA_SIZE: usize = 20 << 20;
 
-/// Makes, changes, damages and heals layouts until the power goes. The damage is what a tool that knows nothing of the super
-/// blocks could do.
-const LOOP: &str = r#"
-while true; do
-    xen-pmem-provision init -q --force --reserve 16M --partition rest /dev/pmem0
-    xen-pmem-provision resize -q --reserve 8M /dev/pmem0
-    xen-pmem-provision resize -q --reserve 12M /dev/pmem0
-    dd if=/dev/zero of=/dev/pmem0 bs=4096 seek=128 count=1 conv=fsync 2>/dev/null
-    xen-pmem-provision repair -q /dev/pmem0
-    xen-pmem-provision init -q --force --reserve 8M --partition 8M --partition rest /dev/pmem0
-    dd if=/dev/zero of=/dev/pmem0 bs=4096 count=2 conv=fsync 2>/dev/null
-    xen-pmem-provision repair -q /dev/pmem0
-done
-"#;
+/// Makes, changes, damages and heals layouts until the power goes, one after the other from one of them on. The damage is what a tool
+/// that knows nothing of the super blocks could do; whatever cannot be done to what the last power cut has left is passed over.
+const CHANGES: [&str; 8] = [
+    "xen-pmem-provision init -q --force --reserve 16M --partition rest /dev/pmem0",
+    "xen-pmem-provision resize -q --reserve 8M /dev/pmem0",
+    "xen-pmem-provision resize -q --reserve 12M /dev/pmem0",
+    "dd if=/dev/zero of=/dev/pmem0 bs=4096 seek=128 count=1 conv=fsync 2>/dev/null",
+    "xen-pmem-provision repair -q /dev/pmem0",
+    "xen-pmem-provision init -q --force --reserve 8M --partition 8M --partition rest /dev/pmem0",
+    "dd if=/dev/zero of=/dev/pmem0 bs=4096 count=2 conv=fsync 2>/dev/null",
+    "xen-pmem-provision repair -q /dev/pmem0",
+];
 
 pub(super) fn run(run: &Run<'_>) -> Result<()> {
     let seed = match std::env::var(SEED) {
@@ -52,10 +50,13 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
             // From here on there is a reservation at every moment.
             vm.run("xen-pmem-provision init -q --force /dev/pmem0")?;
         }
-        vm.write("/run/loop", LOOP)?;
+        let first = usize::try_from(random.below(u64::try_from(CHANGES.len())?))?;
+        let (later, sooner) = CHANGES.split_at(first);
+        let changes = [sooner, later].concat().join("\n");
+        vm.write("/run/loop", &format!("while true; do\n{changes}\ndone\n"))?;
         vm.spawn(&["/usr/bin/busybox", "sh", "/run/loop"])?;
         let moment = Duration::from_micros(random.below(u64::try_from(LONGEST.as_micros())?));
-        run.step(&format!("cut {cut} after {} ms", moment.as_millis()));
+        run.step(&format!("cut {cut}, {} ms from change {first} on", moment.as_millis()));
         std::thread::sleep(moment);
         vm.cut_power();
         let degraded = usize::from(check(run, &nvdimm)?);
@@ -88,7 +89,7 @@ fn check(run: &Run<'_>, nvdimm: &Path) -> Result<bool> {
     );
     let data = image::read(nvdimm, DATA.0, DATA_SIZE)?;
     ensure!(
-        data.iter().all(|byte| *byte == DATA.1),
+        data == vec![DATA.1; DATA_SIZE],
         "the power cut changed the user's data: {text}"
     );
 

@@ -152,10 +152,7 @@ impl Ours {
             self.layout.reserved_base,
             usize::try_from(self.layout.reserved_size)?,
         )?;
-        ensure!(
-            found.iter().all(|byte| *byte == PATTERN),
-            "the reserved area was written to"
-        );
+        ensure!(found == vec![PATTERN; found.len()], "the reserved area was written to");
         Ok(())
     }
 

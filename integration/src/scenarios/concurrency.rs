@@ -28,14 +28,17 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 
     run.step("a lock that another program holds");
     vm.run("xen-pmem-provision init -q /dev/pmem0")?;
-    vm.script("flock /dev/pmem0 sleep 60 >/dev/null 2>&1 & echo $! > /run/holder; sleep 1")?;
+    vm.script(
+        "flock /dev/pmem0 sleep 60 >/dev/null 2>&1 & echo $! > /run/holder
+        while flock --nonblock /dev/pmem0 true; do :; done",
+    )?;
     let refused = vm.run_for(3, "xen-pmem-provision remove /dev/pmem0")?;
     ensure!(refused.stderr.contains("locked"), "the refusal says {}", refused.stderr);
     vm.run("xen-pmem-provision verify -q /dev/pmem0")?;
     vm.script("kill $(cat /run/holder); pid=$(pidof sleep) && kill $pid; true")?;
 
     run.step("a partition that is open");
-    vm.script("sleep 60 < /dev/pmem0p1 >/dev/null 2>&1 & echo $! > /run/holder; sleep 1")?;
+    vm.script("exec 9</dev/pmem0p1; sleep 60 >/dev/null 2>&1 & echo $! > /run/holder")?;
     vm.run("xen-pmem-provision verify -q /dev/pmem0")?;
     vm.script("kill $(cat /run/holder)")?;
 
@@ -48,14 +51,16 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
         init_until_free(&mut vm)?;
         vm.run("xen-pmem-provision verify /dev/pmem0")?;
     }
-    vm.script("kill $(cat /run/reader) $(cat /run/prober); sleep 1")?;
+    vm.script(
+        "kill $(cat /run/reader) $(cat /run/prober); while pidof partprobe blockdev; do sleep 0.1; done >/dev/null",
+    )?;
 
     run.step("the device disappears");
     vm.script(
-        "(while true; do xen-pmem-provision init -q --force /dev/pmem0 2>/run/gone || { echo $? > /run/code; break; }; done) >/dev/null 2>&1 & sleep 1",
+        "(while true; do xen-pmem-provision init -q --force /dev/pmem0 2>/run/gone || { echo $? > /run/code; break; }; done) >/dev/null 2>&1 & sleep 0.3",
     )?;
     // ndctl refuses while it is in use; hardware does not ask.
-    vm.script("echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind; sleep 2")?;
+    vm.script("echo namespace0.0 > /sys/bus/nd/drivers/nd_pmem/unbind")?;
     vm.wait_for("/run/code")?;
     let said = vm.run("cat /run/gone")?;
     let code = vm.attribute("/run/code")?;

@@ -243,9 +243,7 @@ fn init(run: &Run<'_>, file: &Path, size: u64) -> Result<()> {
 }
 
 fn load_all(vm: &mut Vm) -> Result<()> {
-    for module in ["device_dax", "dax_pmem"] {
-        vm.run(&format!("modprobe {module}"))?;
-    }
+    vm.run("modprobe --all device_dax dax_pmem")?;
     vm.load_nvdimm_drivers()?;
     // Drivers bind one after the other; this waits for all.
     vm.script("for bus in /sys/bus/nd/devices/ndbus*; do [ ! -e $bus ] || cat $bus/wait_probe > /dev/null; done")?;
@@ -314,8 +312,12 @@ fn ensure_published<'d>(vm: &mut Vm, devices: impl Iterator<Item = &'d Value>) -
     Ok(())
 }
 
-/// Writes sysfs as it is, and the scan of it, to the scenario's folder: `cargo xtask fixtures` makes test fixtures of them.
+/// Writes sysfs as it is, and the scan of it, to the scenario's folder, if that is kept: `cargo xtask fixtures` makes test fixtures of
+/// them.
 fn record(run: &Run<'_>, vm: &mut Vm, name: &str, scan: &Value) -> Result<()> {
+    if !run.manifest.keep {
+        return Ok(());
+    }
     let folder: PathBuf = run.folder.join("recorded");
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join(format!("{name}.tree")), vm.script(RECORD)?)?;

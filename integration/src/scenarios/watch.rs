@@ -135,6 +135,6 @@ fn published(vm: &mut Vm, uuids: &[&str]) -> Result<()> {
             let log = vm.script("cat /run/watch-*.err")?;
             anyhow::bail!("XenStore has {nodes:?}, not {expected:?}; {log}");
         }
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -124,10 +124,7 @@ impl Vm {
     }
 
     fn load(&mut self, modules: &[&str]) -> Result<()> {
-        for module in modules {
-            self.run(&format!("modprobe {module}"))?;
-        }
-        Ok(())
+        self.run(&format!("modprobe --all {}", modules.join(" "))).map(drop)
     }
 
     /// Waits until a path is there.
@@ -142,7 +139,7 @@ impl Vm {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "{path} does not appear");
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
@@ -152,9 +149,7 @@ impl Vm {
     ///
     /// If it does not come up.
     pub fn start_xenstored(&mut self, xen_version: &str) -> Result<()> {
-        for module in ["xen-evtchn", "xen-gntdev", "xen-privcmd", "xenfs"] {
-            self.run(&format!("modprobe {module}"))?;
-        }
+        self.load(&["xen-evtchn", "xen-gntdev", "xen-privcmd", "xenfs"])?;
         self.script("mount -t xenfs xenfs /proc/xen && mkdir -p /run/xenstored /var/lib/xenstored /var/lib/xen")?;
         self.start_xenstored_again(xen_version)
     }

@@ -15,6 +15,9 @@ const COUNTED: &str = " -icount shift=0";
 const FRAME: &str = "-nodefaults -no-user-config -vga none -nic none -nographic -no-reboot";
 /// Linux's command line but for the console. An oops is a panic, and a panic the end.
 const LINUX: &str = "loglevel=5 mitigations=off cryptomgr.notests oops=panic panic=-1";
+/// More of it for speed. The emulator translates code anew for each address that it is seen at: programs and libraries are to be at the
+/// same ones in each process.
+const FAST: &str = "norandmaps nokaslr init_on_alloc=0 lsm=capability audit=0";
 /// More of it for an installed system.
 const SYSTEM: &str = "root=/dev/vda rw systemd.show_status=false";
 /// Xen's command line.
@@ -292,7 +295,7 @@ pub(crate) fn arguments(
         );
     }
     let software = Software::of(config.root, manifest)?;
-    let mut linux = vec![LINUX];
+    let mut linux = vec![LINUX, FAST];
     if config.root == Root::Memory {
         let tools = manifest.tools.display();
         add("-drive", &format!("file={tools},format=raw,if=virtio,readonly=on"));

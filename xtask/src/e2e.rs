@@ -9,11 +9,12 @@ use crate::progress::step;
 use crate::suite::Suite;
 use crate::tools::{self, Tools};
 use crate::{libraries, modules, system, workspace, xen};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde_json::json;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,7 +36,7 @@ pub(crate) struct Options {
     /// Boot each VM instead of waking it up from a snapshot of one of the same make
     #[arg(long)]
     boot: bool,
-    /// How many scenarios run at once [default: the number of processors]
+    /// How many scenarios run at once [default: one more than there are processors, for some always wait]
     #[arg(long)]
     jobs: Option<usize>,
     /// Run these scenarios only
@@ -138,10 +139,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return command::run(scenarios.arg(shell));
     }
     step(&format!("running the scenarios on {}", options.suite.name()));
-    let jobs = options
-        .jobs
-        .or_else(|| std::thread::available_parallelism().ok().map(Into::into))
-        .unwrap_or(1);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = options.jobs.unwrap_or(processors + 1);
     scenarios.arg("--test-threads").arg(jobs.to_string());
     command::run(scenarios.args(&options.scenarios))
 }
@@ -342,24 +341,28 @@ fn make_initramfs(base: &Path, tools: &Tools, initramfs: &Path) -> Result<()> {
 }
 
 /// The size of the tools' disk: always the same, so that a machine that is woken up finds the disk that it knows.
-const TOOLS_DISK: u64 = 64 << 20;
+const TOOLS_DISK: &str = "64M";
 
-/// A disk with the tools under test, as an archive: guests take them from there once they are up.
+/// A disk with the tools under test: guests mount it once they are up.
 fn make_tools_disk(tools: &Tools, disk: &Path) -> Result<()> {
-    let mut image = Image::create(disk)?;
-    for program in tools::PROGRAMS {
-        image.file(&Path::new("usr/bin").join(program), &tools.path(program))?;
+    let folder = disk.with_extension("folder");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
     }
-    for program in [tools::STOPWATCH, tools::PMEMCTL] {
-        image.file(&Path::new("usr/bin").join(program), &tools.path(program))?;
+    fs::create_dir(&folder)?;
+    for program in tools::PROGRAMS.iter().chain(&[tools::STOPWATCH, tools::PMEMCTL]) {
+        fs::copy(tools.path(program), folder.join(program))?;
     }
-    image.finish()?;
-    let file = OpenOptions::new().write(true).open(disk)?;
-    let length = file.metadata()?.len();
-    ensure!(
-        length <= TOOLS_DISK,
-        "the tools are {length} bytes, too many for their disk"
-    );
-    file.set_len(TOOLS_DISK)?;
+    match fs::remove_file(disk) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    command::output(
+        Command::new("mke2fs")
+            .args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"])
+            .arg(&folder)
+            .arg(disk)
+            .arg(TOOLS_DISK),
+    )?;
     Ok(())
 }

@@ -53,6 +53,10 @@ pub(crate) const E2E: &[Need] = &[
         program: "dpkg-deb",
         package: "dpkg",
     },
+    Need {
+        program: "mke2fs",
+        package: "e2fsprogs",
+    },
 ];
 
 /// Installs what is missing, with root; otherwise says what to install.

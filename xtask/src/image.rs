@@ -1,7 +1,7 @@
 //! The initramfs images that guests run from: cpio archives, made without root.
 //!
 //! The kernel unpacks concatenated archives one after the other, so a guest's is the suite's own (large, cached) followed by
-//! one with the agent. The tools under test are an archive on a disk: guests unpack it once they are up.
+//! one with the agent. The tools under test are on a disk, which guests mount once they are up.
 
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType};

@@ -89,14 +89,34 @@ chroot "$root" systemctl enable xen-pmem-agent.service
 chroot "$root" systemctl mask ndctl-monitor.service
 # Have nothing to do with any of this, and take their time, emulated.
 chroot "$root" systemctl mask cxl-monitor.service e2scrub_reap.service e2scrub_all.timer apt-daily.timer apt-daily-upgrade.timer \
-    dpkg-db-backup.timer fstrim.timer getty@.service serial-getty@.service dracut-shutdown.service systemd-logind.service \
-    systemd-user-sessions.service systemd-binfmt.service systemd-pstore.service systemd-random-seed.service \
+    dpkg-db-backup.timer fstrim.timer systemd-tmpfiles-clean.timer getty@.service serial-getty@.service dracut-shutdown.service \
+    systemd-logind.service systemd-user-sessions.service systemd-binfmt.service systemd-pstore.service systemd-random-seed.service \
+    systemd-journal-flush.service systemd-remount-fs.service systemd-udev-load-credentials.service systemd-sysctl.service \
+    systemd-update-utmp.service systemd-tmpfiles-setup-dev-early.service systemd-ask-password-console.path systemd-ask-password-wall.path \
+    systemd-creds.socket systemd-hostnamed.socket systemd-sysext.socket systemd-initctl.socket run-lock.mount \
     modprobe@configfs.service modprobe@drm.service modprobe@efi_pstore.service modprobe@fuse.service modprobe@dm_mod.service \
     modprobe@loop.service sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
     dev-mqueue.mount dev-hugepages.mount proc-sys-fs-binfmt_misc.automount
+# Of what makes units up, and is asked at each reload: what may have to do with the image's units.
+mkdir -p "$root/etc/systemd/system-generators"
+for generator in "$root"/usr/lib/systemd/system-generators/*; do
+    case ${generator##*/} in
+    systemd-fstab-generator | systemd-sysv-generator) ;;
+    *) ln -s /dev/null "$root/etc/systemd/system-generators/${generator##*/}" ;;
+    esac
+done
+# At boot udev hears of firmware's devices and of all below NVDIMMs and disks, not of each terminal.
+mkdir -p "$root/etc/systemd/system/systemd-udev-trigger.service.d"
+printf '%s\n' '[Service]' 'ExecStart=' \
+    'ExecStart=udevadm trigger --action=add --subsystem-match=acpi --subsystem-match=nd --subsystem-match=dax --subsystem-match=block' \
+    >"$root/etc/systemd/system/systemd-udev-trigger.service.d/machine.conf"
+# Nobody needs the disk after a crash.
+echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/machine"
+mkdir -p "$root/etc/systemd/journald.conf.d"
+printf '%s\n' '[Journal]' 'Storage=volatile' >"$root/etc/systemd/journald.conf.d/machine.conf"
 # Hardware that the emulated machine has, and nobody here needs.
 printf 'blacklist %s\n' iTCO_wdt lpc_ich pcspkr aesni_intel ghash_clmulni_intel cryptd sha1_ssse3 sha256_ssse3 sha512_ssse3 \
-    crct10dif_pclmul crc32_pclmul polyval_clmulni kvm_amd ccp acpi_cpufreq powernow_k8 intel_rapl_msr rapl evdev button \
+    crct10dif_pclmul crc32_pclmul polyval_clmulni kvm_amd ccp acpi_cpufreq powernow_k8 intel_rapl_msr rapl evdev button vga16fb qemu_fw_cfg \
     >"$root/etc/modprobe.d/machine.conf"
 # What could be installed: apt would read all of it, emulated, for a package that it is given.
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin

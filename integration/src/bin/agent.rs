@@ -18,12 +18,14 @@ use xen_pmem_integration::protocol::{Action, Message, Outcome, Request};
 const CHANNEL: &str = "/dev/ttyS1";
 /// The disk with the tools under test.
 const TOOLS: &str = "/dev/vda";
-/// Its drivers.
-const TOOLS_DRIVERS: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// Where it is mounted.
+const TOOLS_FOLDER: &str = "/tools";
+/// What it takes: the disk's drivers, and its file system.
+const TOOLS_DRIVERS: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
 /// Has the kernel's random numbers depend on what was written to their pool from now on, not within a minute (`include/uapi/linux/random.h`).
 const RNDRESEEDCRNG: Opcode = 0x5207;
 /// Where programs are; busybox's come last.
-const PATH: &str = "/usr/sbin:/usr/bin:/usr/local/bin";
+const PATH: &str = "/tools:/usr/sbin:/usr/bin:/usr/local/bin";
 
 fn main() {
     if let Err(error) = serve() {
@@ -54,9 +56,8 @@ fn set_up() -> Result<()> {
         .args(["--install", "-s", "/usr/local/bin"])
         .status()
         .context("installing busybox's applets")?;
-    for driver in TOOLS_DRIVERS {
-        succeed(Command::new("/usr/sbin/modprobe").arg(driver))?;
-    }
+    succeed(Command::new("/usr/sbin/modprobe").arg("--all").args(TOOLS_DRIVERS))?;
+    fs::create_dir(TOOLS_FOLDER).with_context(|| format!("making {TOOLS_FOLDER}"))?;
     Ok(())
 }
 
@@ -119,15 +120,7 @@ fn carry_out(action: Action) -> Outcome {
 
 /// Makes this machine one of its own, whatever it is a snapshot of.
 fn begin(time: Duration, seed: &[u8]) -> Result<Outcome> {
-    let tools = File::open(TOOLS).with_context(|| format!("opening {TOOLS}"))?;
-    // Onto what is there: new tools have the names of old ones.
-    succeed(
-        Command::new("/usr/bin/busybox")
-            .args(["cpio", "-idu"])
-            .current_dir("/")
-            .stdin(tools)
-            .stderr(Stdio::null()),
-    )?;
+    mount(TOOLS, TOOLS_FOLDER, "ext4", MountFlags::RDONLY, None).with_context(|| format!("mounting {TOOLS}"))?;
     let time = Timespec::try_from(time).context("a time beyond all clocks")?;
     clock_settime(ClockId::Realtime, time).context("setting the clock")?;
     let mut random = OpenOptions::new().write(true).open("/dev/urandom")?;

@@ -1,4 +1,4 @@
-//! A Debian system with the packages installed by apt: what its own units do at boot and when an NVDIMM is plugged in.
+//! A Debian system in which apt has installed the packages: what its own units do at boot and when an NVDIMM is plugged in.
 
 use super::{NVDIMM_SIZE, Run};
 use crate::layout::Layout;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How long a system may take to be up, and its units to do something.
 const LIMIT: Duration = Duration::from_secs(120);
-/// The packages, as apt names them.
+/// The packages' names.
 const PACKAGES: &str = "xen-pmem xen-pmem-provision xen-pmem-discover xen-pmem-report";
 
 /// Boot, hotplug, upgrade, removal, purge.
@@ -42,7 +42,7 @@ pub(super) fn lifecycle(run: &Run<'_>) -> Result<()> {
     run.step("an upgrade leaves reports as they are");
     let before = xenstore::nodes(&mut vm)?;
     let watch = xenstore::Watch::start(&mut vm)?;
-    manage(&mut vm, "apt-get install -y /var/cache/newer/*.deb")?;
+    manage(&mut vm, "dpkg --install /var/cache/newer/*.deb")?;
     let version = vm.run("dpkg-query --show --showformat=${Version} xen-pmem-report")?;
     ensure!(version == "0.1.0-2", "the version is {version}");
     watch.ensure_silent(&mut vm)?;
@@ -50,7 +50,7 @@ pub(super) fn lifecycle(run: &Run<'_>) -> Result<()> {
     no_unit_failed(&mut vm)?;
 
     run.step("removal takes reports back and leaves devices alone");
-    manage(&mut vm, &format!("apt-get remove -y {PACKAGES}"))?;
+    manage(&mut vm, &format!("dpkg --remove {PACKAGES}"))?;
     ensure!(
         xenstore::nodes(&mut vm)?.iter().all(|(path, _)| path == xenstore::ROOT),
         "XenStore still has {:?}",
@@ -69,7 +69,8 @@ pub(super) fn lifecycle(run: &Run<'_>) -> Result<()> {
     manage(&mut vm, &format!("dpkg --purge {PACKAGES}"))?;
     let left = vm.script("find / -xdev -name '*xen-pmem*' ! -path '/var/cache/*' ! -path '/proc/*' ! -name 'xen-pmem-agent*' ! -name xen-pmem-stopwatch ! -path '/boot/*'")?;
     ensure!(left.trim().is_empty(), "there still are\n{left}");
-    run.power_off(vm)?;
+    vm.run("sync")?;
+    vm.cut_power();
     for prepared in [&first, &second] {
         let layout = Layout::read(&prepared.file, 0, NVDIMM_SIZE)?;
         ensure!(layout.uuid == prepared.uuid, "the super block is another");
@@ -138,7 +139,8 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
         vm.attribute("/sys/bus/nd/drivers_autoprobe")? == "1",
         "drivers are held back"
     );
-    run.power_off(vm)
+    vm.cut_power();
+    Ok(())
 }
 
 /// An NVDIMM that was prepared on this machine.
@@ -210,7 +212,7 @@ fn reported(run: &Run<'_>, vm: &mut Vm, prepared: &Prepared) -> Result<()> {
             prepared.uuid,
             vm.run("journalctl --no-pager -t xen-pmem-report -t systemd -t udevd -n 60")?
         );
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(100));
     }
     let expected = if run.hypervisor.knows_pmem() {
         "registered"

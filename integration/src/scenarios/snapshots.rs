@@ -41,7 +41,7 @@ fn own(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     ensure!(now.abs_diff(time) < APART, "its clock says {time:?}, it is {now:?}");
     run.step("each has the tools as they are now");
-    let sum = vm.run("sha256sum /usr/bin/xen-pmem-provision")?;
+    let sum = vm.run("sha256sum /tools/xen-pmem-provision")?;
     let output = std::process::Command::new("sha256sum")
         .arg(&run.manifest.provision)
         .output()

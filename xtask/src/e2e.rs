@@ -36,6 +36,9 @@ pub(crate) struct Options {
     /// Boot each VM instead of waking it up from a snapshot of one of the same make
     #[arg(long)]
     boot: bool,
+    /// Leave out what needs a Xen other than Debian's own
+    #[arg(long)]
+    stock: bool,
     /// How many scenarios run at once [default: one more than there are processors, for some always wait]
     #[arg(long)]
     jobs: Option<usize>,
@@ -52,6 +55,7 @@ impl Options {
             keep: true,
             shell: None,
             boot: false,
+            stock: false,
             jobs: None,
             scenarios: scenarios.iter().map(ToString::to_string).collect(),
         }
@@ -108,7 +112,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let scenarios = || {
         let mut scenarios = Command::new(&runner);
         // The patches are for one suite's Xen.
-        if options.suite != xen::SUITE {
+        if options.stock || options.suite != xen::SUITE {
             scenarios.arg("--stock-only");
         }
         scenarios

@@ -112,6 +112,7 @@ mod tests {
         ("cargo xtask coverage", "a few minutes; reads, and fails for nothing"),
         ("cargo xtask dist", "`--check` does more"),
         ("cargo xtask e2e --jobs 1", "the same scenarios, one after the other"),
+        ("cargo xtask e2e --stock", "a part of the same scenarios"),
         ("cargo xtask e2e --keep *", "the same scenario; leaves its folder"),
         ("cargo xtask e2e --shell*", "needs a terminal"),
         (

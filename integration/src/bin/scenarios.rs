@@ -98,18 +98,19 @@ fn main() -> ExitCode {
     // Some scenarios, or with a failure, are no measure of all.
     if cli.scenarios.is_empty()
         && !conclusion.has_failed()
-        && let Err(error) = record(&manifest, cli.test_threads, begin.elapsed(), &times)
+        && let Err(error) = record(&manifest, &cli, begin.elapsed(), &times)
     {
         return failed(&error);
     }
     conclusion.exit_code()
 }
 
-/// Writes how long each scenario took, in seconds, for `cargo xtask bench`.
-fn record(manifest: &Manifest, threads: Option<usize>, total: Duration, times: &Mutex<Times>) -> Result<()> {
-    let path = manifest.work.join(format!("{}.times.json", manifest.suite));
+/// Writes how long each scenario took, in seconds, for `cargo xtask bench`: of all, or of all on the stock hypervisor.
+fn record(manifest: &Manifest, cli: &Cli, total: Duration, times: &Mutex<Times>) -> Result<()> {
+    let which = if cli.stock_only { "stock" } else { "all" };
+    let path = manifest.work.join(format!("{}-{which}.times.json", manifest.suite));
     let times = times.lock().map_err(|_| anyhow!("a scenario has panicked"))?;
-    let document = json!({ "threads": threads, "seconds": total.as_secs_f64(), "scenarios": *times });
+    let document = json!({ "threads": cli.test_threads, "seconds": total.as_secs_f64(), "scenarios": *times });
     std::fs::write(&path, document.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -31,6 +31,15 @@ impl Goal {
         }
     }
 
+    /// It takes at most so many seconds.
+    pub(super) fn seconds(what: &str, seconds: f64, most: f64) -> Self {
+        Self {
+            what: what.to_owned(),
+            measured: format!("{seconds:.0} s, goal {most:.0} s"),
+            met: seconds <= most,
+        }
+    }
+
     fn line(&self) -> String {
         let verdict = if self.met { "met" } else { "**not met**" };
         format!("- {}: {}: {verdict}\n", self.what, self.measured)

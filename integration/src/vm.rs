@@ -351,6 +351,15 @@ impl Vm {
         Ok(())
     }
 
+    /// Cuts the power, unless something in the guest has broken.
+    ///
+    /// # Errors
+    ///
+    /// If its console says so.
+    pub fn leave(self) -> Result<(), Error> {
+        self.check_console()
+    }
+
     /// Cuts the power: nothing in the guest gets a chance to flush anything.
     pub fn cut_power(self) {
         drop(self);

@@ -118,7 +118,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     expect(&mut vm, "degraded", "the primary GPT is not valid")?;
     ours.ensure_untouched(&nvdimm)?;
     heal(&mut vm)?;
-    run.power_off(vm)
+    run.leave(vm)
 }
 
 /// What the tools must leave alone.

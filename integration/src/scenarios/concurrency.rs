@@ -79,7 +79,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     );
     vm.run("xen-pmem-provision repair /dev/pmem0")?;
     vm.run("xen-pmem-provision verify /dev/pmem0")?;
-    run.power_off(vm)
+    run.leave(vm)
 }
 
 /// Prepares the device anew. While others hold one of its partitions that is refused, and worth another try.

@@ -119,7 +119,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     );
     vm.script(&dd("/dev/pmem0p1", 0, 10))?;
     stop(&mut vm, "killer")?;
-    run.power_off(vm)
+    run.leave(vm)
 }
 
 fn prepare(run: &Run<'_>, name: &str) -> Result<PathBuf> {

@@ -70,7 +70,7 @@ pub(super) fn lifecycle(run: &Run<'_>) -> Result<()> {
     let left = vm.script("find / -xdev -name '*xen-pmem*' ! -path '/var/cache/*' ! -path '/proc/*' ! -name 'xen-pmem-agent*' ! -name xen-pmem-stopwatch ! -path '/boot/*'")?;
     ensure!(left.trim().is_empty(), "there still are\n{left}");
     vm.run("sync")?;
-    vm.cut_power();
+    run.leave(vm)?;
     for prepared in [&first, &second] {
         let layout = Layout::read(&prepared.file, 0, NVDIMM_SIZE)?;
         ensure!(layout.uuid == prepared.uuid, "the super block is another");
@@ -139,8 +139,7 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
         vm.attribute("/sys/bus/nd/drivers_autoprobe")? == "1",
         "drivers are held back"
     );
-    vm.cut_power();
-    Ok(())
+    run.leave(vm)
 }
 
 /// An NVDIMM that was prepared on this machine.

@@ -120,7 +120,7 @@ fn follow(run: &Run<'_>, kind: Kind) -> Result<()> {
         output.code == Some(6) && output.stderr.contains("run as root"),
         "{output:?}"
     );
-    run.power_off(vm)
+    run.leave(vm)
 }
 
 /// Monitors with both sources, which must tell the same.

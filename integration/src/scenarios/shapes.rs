@@ -142,7 +142,7 @@ pub(super) fn labels(run: &Run<'_>) -> Result<()> {
     record(run, &mut vm, "labels-xen", &under_xen)?;
     vm.run("xen-pmem-report apply --all")?;
     ensure_published(&mut vm, devices(&under_xen)?.iter().take(2))?;
-    run.power_off(vm)
+    run.leave(vm)
 }
 
 /// Eight NVDIMMs of odd sizes; what the host has prepared is right wherever it comes to lie.
@@ -229,7 +229,7 @@ pub(super) fn legacy(run: &Run<'_>) -> Result<()> {
         "scan says {scan}"
     );
     record(run, &mut vm, "legacy-bare", &scan)?;
-    run.power_off(vm)
+    run.leave(vm)
 }
 
 fn init(run: &Run<'_>, file: &Path, size: u64) -> Result<()> {

@@ -25,7 +25,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
         "both see one file"
     );
     for vm in machines {
-        run.power_off(vm)?;
+        run.leave(vm)?;
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     vm.wait_for("/run/watch-3.exit")?;
     ensure!(vm.attribute("/run/watch-3.exit")? == "0", "it ended with a failure");
     published(&mut vm, &[one, two])?;
-    run.power_off(vm)
+    run.leave(vm)
 }
 
 /// A prepared NVDIMM and the UUID of its reservation.

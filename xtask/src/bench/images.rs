@@ -92,7 +92,7 @@ struct Row {
 }
 
 pub(super) fn section(tools: &Tools, runs: usize) -> Result<String> {
-    let mut text = "### On images\n\nThe median of some runs, one command after the other in turn, and half the distance between the quartiles; output to /dev/null. Images are \
+    let mut text = "### On images\n\nThe median of some runs, each command once a round, in an order that changes, and half the distance between the quartiles; output to /dev/null. Images are \
         sparse files in the page cache. Ratios are to the fastest of the others.\n"
         .to_owned();
     let ground = Ground::new(tools)?;
@@ -104,7 +104,7 @@ pub(super) fn section(tools: &Tools, runs: usize) -> Result<String> {
         let (head, rule) = match contest.waits {
             false => ("", ""),
             true => {
-                text += " sgdisk flushes all file systems and sleeps for a second, `init` flushes its image after each of its steps: at work is the time less all of that.";
+                text += " sgdisk flushes all file systems and sleeps for a second, `init` flushes its image after each of its steps: at work, which ours are run for four times as often, is the time less all of that.";
                 (" at work | ratio |", "---:|---:|")
             }
         };

@@ -20,16 +20,17 @@ const NVDIMM_SIZE: u64 = 64 * MIB;
 const DATA: (u64, u8) = (40 * MIB, 0xa7);
 const DATA_SIZE: usize = 20 << 20;
 
-/// Makes, changes, damages and heals layouts until the power goes, one after the other from one of them on. The damage is what a tool
-/// that knows nothing of the super blocks could do; whatever cannot be done to what the last power cut has left is passed over.
+/// Makes, changes, damages and heals layouts until the power goes, one after the other from one of them on. Whatever cannot be done to
+/// what the last power cut has left is passed over. The damage is what a tool that knows nothing of the super blocks could do, to a device
+/// of which all is whole: what a power cut has left one copy of does not outlive the loss of that one.
 const CHANGES: [&str; 8] = [
     "xen-pmem-provision init -q --force --reserve 16M --partition rest /dev/pmem0",
     "xen-pmem-provision resize -q --reserve 8M /dev/pmem0",
     "xen-pmem-provision resize -q --reserve 12M /dev/pmem0",
-    "dd if=/dev/zero of=/dev/pmem0 bs=4096 seek=128 count=1 conv=fsync 2>/dev/null",
+    "xen-pmem-provision verify -q /dev/pmem0 && dd if=/dev/zero of=/dev/pmem0 bs=4096 seek=128 count=1 conv=fsync 2>/dev/null",
     "xen-pmem-provision repair -q /dev/pmem0",
     "xen-pmem-provision init -q --force --reserve 8M --partition 8M --partition rest /dev/pmem0",
-    "dd if=/dev/zero of=/dev/pmem0 bs=4096 count=2 conv=fsync 2>/dev/null",
+    "xen-pmem-provision verify -q /dev/pmem0 && dd if=/dev/zero of=/dev/pmem0 bs=4096 count=2 conv=fsync 2>/dev/null",
     "xen-pmem-provision repair -q /dev/pmem0",
 ];
 

@@ -14,7 +14,7 @@ const EVENTS: &str = "/run/xenstore-watch.log";
 ///
 /// If XenStore cannot be listed.
 pub fn nodes(vm: &mut Vm) -> Result<Vec<(String, String)>> {
-    let all = vm.run("xenstore-ls -f")?;
+    let all = vm.run("xenstore-ls -f /tool")?;
     let mut nodes: Vec<(String, String)> = all.lines().filter_map(node).collect();
     nodes.retain(|(path, _)| path == ROOT || path.starts_with(&format!("{ROOT}/")));
     nodes.sort();

@@ -22,7 +22,7 @@ const GIB: u64 = 1 << 30;
 pub(super) fn section(ranges: Vec<Range>) -> Result<String> {
     let mut text = "### Telling Xen\n\nOne hypercall each, in slices between which Xen does what else there is; the longest slice is Xen's own \
         measurement. Patched Xen, Dom0 of 1 GiB, emulated (QEMU, TCG), with a clock that counts instructions, one a nanosecond. \
-        Linux: what a namespace loses to `ndctl create-namespace --mode=fsdax --map=dev`.\n\n\
+        Linux: what a fsdax namespace with its map on the device (`--map=dev`) loses to that.\n\n\
         | range | time | per GiB | slices | longest slice | reserved | used | Linux | used to Linux |\n\
         |---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();

@@ -131,9 +131,9 @@ impl Vm {
     ///
     /// # Errors
     ///
-    /// If it does not appear within a quarter of a minute.
+    /// If it does not appear within half a minute.
     pub fn wait_for(&mut self, path: &str) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             if self.exec(&["test", "-e", path], "")?.code == Some(0) {
                 return Ok(());

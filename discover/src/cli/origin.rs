@@ -19,6 +19,19 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// Whether this build has it at all: what no host can change is said before what is wrong with this one.
+    ///
+    /// # Errors
+    ///
+    /// With the exit code 6 if it has not.
+    pub fn check(self) -> Result<(), Failure> {
+        match self {
+            #[cfg(not(feature = "bpf"))]
+            Self::Bpf => bpf().map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// Begins to listen. What happens from then on is not missed.
     ///
     /// # Errors

@@ -55,6 +55,7 @@ enum Event {
 }
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
+    arguments.source.check()?;
     require_dom0()?;
     let mut monitor = Monitor::new(Options::default(), arguments.source.open()?);
     let stop = Stop::catch().map_err(|error| failed(anyhow!("signals cannot be caught: {error}")))?;

@@ -62,21 +62,29 @@ impl Qmp {
         }
     }
 
+    /// What the monitor for people says to a command.
+    ///
+    /// # Errors
+    ///
+    /// If QEMU does not answer.
+    pub fn monitor(&mut self, command: &str) -> Result<String> {
+        let answer = self.execute("human-monitor-command", json!({ "command-line": command }))?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
+    }
+
     /// Reads `count` bytes of guest physical memory.
     ///
     /// # Errors
     ///
     /// If QEMU does not answer, or answers something else.
     pub fn physical_memory(&mut self, address: u64, count: usize) -> Result<Vec<u8>> {
-        let command = format!("xp /{count}xb {address:#x}");
-        let answer = self.execute("human-monitor-command", json!({"command-line": command}))?;
-        let text = answer.as_str().unwrap_or_default();
+        let text = self.monitor(&format!("xp /{count}xb {address:#x}"))?;
         let words = text
             .lines()
             .filter_map(|line| line.split_once(": "))
             .flat_map(|(_, bytes)| bytes.split_whitespace());
         let bytes: Vec<u8> = words
-            .map(|word| u8::from_str_radix(word.trim_start_matches("0x"), 16).with_context(|| text.to_owned()))
+            .map(|word| u8::from_str_radix(word.trim_start_matches("0x"), 16).with_context(|| text.clone()))
             .collect::<Result<_>>()?;
         if bytes.len() != count {
             bail!("asked QEMU for {count} bytes at {address:#x}, got {text:?}");

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant, SystemTime};
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// How long a step may take.
 const STEP_LIMIT: Duration = Duration::from_secs(180);
+/// How long it gets for the rest of an answer that has been overdue.
+const NUDGE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a machine may take to turn itself off.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(60);
 /// How often the console and the process are looked at while waiting.
@@ -449,12 +451,44 @@ impl Vm {
                 Err(_) => return Err(self.gone(what)),
             }
             if Instant::now() > deadline {
+                let whereabouts = self.whereabouts();
                 return Err(Error::Hung {
                     what: what.to_owned(),
-                    tail: self.tail(),
+                    tail: format!("{}\n{whereabouts}", self.tail()),
                 });
             }
         }
+    }
+
+    /// What a machine that does not answer is at: whether its processor runs, where, and whether it would have answered had it been
+    /// interrupted once more.
+    fn whereabouts(&mut self) -> String {
+        let mut lines = Vec::new();
+        for _ in 0..3 {
+            let registers = self.qmp().and_then(|mut qmp| qmp.monitor("info registers"));
+            let registers = registers.unwrap_or_else(|error| format!("RIP= is not known: {error:#}"));
+            lines.extend(
+                registers
+                    .lines()
+                    .filter(|line| line.starts_with("RIP="))
+                    .map(str::to_owned),
+            );
+            std::thread::sleep(TICK);
+        }
+        let mut buffer = [0; 4096];
+        let deadline = Instant::now() + NUDGE_LIMIT;
+        let nudged = self.agent.write_all(b"\n").is_ok();
+        while nudged && Instant::now() < deadline {
+            if self.agent.read(&mut buffer).is_ok_and(|count| count > 0) {
+                lines.push(
+                    "its agent answered once it was sent an empty line: an interrupt of the channel may have been lost"
+                        .to_owned(),
+                );
+                return lines.join("\n");
+            }
+        }
+        lines.push("its agent does not answer an empty line either".to_owned());
+        lines.join("\n")
     }
 }
 

@@ -79,7 +79,12 @@ fn serve() -> Result<()> {
         },
     )?;
     for line in BufReader::new(&channel).lines() {
-        let Request { id, action } = serde_json::from_str(&line?).context("a request that is not of the protocol")?;
+        let line = line?;
+        // An empty one asks for nothing: it is there to be interrupted for.
+        if line.is_empty() {
+            continue;
+        }
+        let Request { id, action } = serde_json::from_str(&line).context("a request that is not of the protocol")?;
         let result = carry_out(action);
         say(&channel, &Message::Reply { id, result })?;
     }

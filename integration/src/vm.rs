@@ -475,20 +475,31 @@ impl Vm {
             );
             std::thread::sleep(TICK);
         }
-        let mut buffer = [0; 4096];
-        let deadline = Instant::now() + NUDGE_LIMIT;
-        let nudged = self.agent.write_all(b"\n").is_ok();
-        while nudged && Instant::now() < deadline {
-            if self.agent.read(&mut buffer).is_ok_and(|count| count > 0) {
-                lines.push(
+        lines.push(
+            match self.answers_nudge() {
+                true => {
                     "its agent answered once it was sent an empty line: an interrupt of the channel may have been lost"
-                        .to_owned(),
-                );
-                return lines.join("\n");
+                }
+                false => "its agent does not answer an empty line either",
+            }
+            .to_owned(),
+        );
+        lines.join("\n")
+    }
+
+    /// Whether an empty line, which asks for nothing, gets something out of the agent.
+    fn answers_nudge(&mut self) -> bool {
+        if self.agent.write_all(b"\n").is_err() {
+            return false;
+        }
+        let deadline = Instant::now() + NUDGE_LIMIT;
+        let mut buffer = [0; 4096];
+        while Instant::now() < deadline {
+            if self.agent.read(&mut buffer).is_ok_and(|count| count > 0) {
+                return true;
             }
         }
-        lines.push("its agent does not answer an empty line either".to_owned());
-        lines.join("\n")
+        false
     }
 }
 

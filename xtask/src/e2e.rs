@@ -14,7 +14,6 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -357,13 +356,9 @@ fn make_tools_disk(tools: &Tools, disk: &Path) -> Result<()> {
     for program in tools::PROGRAMS.iter().chain(&[tools::STOPWATCH, tools::PMEMCTL]) {
         fs::copy(tools.path(program), folder.join(program))?;
     }
-    match fs::remove_file(disk) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
     command::output(
         Command::new("mke2fs")
-            .args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d"])
+            .args(["-q", "-t", "ext4", "-F", "-O", "^has_journal", "-m", "0", "-d"])
             .arg(&folder)
             .arg(disk)
             .arg(TOOLS_DISK),

@@ -55,8 +55,12 @@ pub(super) fn measure(
             let (contender, times, at_work) = (&contenders[index], &mut times[index], &mut at_work[index]);
             times.push(contender.time(ground, bytes)?);
             // Ours do not sleep, and can be measured more often in the same time.
-            let often = if contender.ours { 4 } else { 1 };
-            for _ in 0..if waits { often } else { 0 } {
+            let runs_at_work = match (waits, contender.ours) {
+                (false, _) => 0,
+                (true, false) => 1,
+                (true, true) => 4,
+            };
+            for _ in 0..runs_at_work {
                 at_work.push(contender.time_at_work(ground, bytes)?);
             }
         }

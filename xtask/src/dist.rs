@@ -345,7 +345,43 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Packages every crate as for a registry, those that never go there too, and builds each from its package alone.
 fn check_crates() -> Result<()> {
     step("packaging the crates");
-    command::run(workspace::cargo().args(["package", "--workspace", "--quiet", "--locked", "--allow-dirty"]))
+    // Cargo takes what it once unpacked or built of a version for that version for ever; ours change between two runs. So each
+    // run begins with neither.
+    let folder = workspace::target().join("crates");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    let members = workspace::members()?;
+    forget_unpacked(&workspace::cargo_home().join("registry/src"), &members)?;
+    command::run(
+        workspace::cargo()
+            .args([
+                "package",
+                "--workspace",
+                "--quiet",
+                "--locked",
+                "--allow-dirty",
+                "--target-dir",
+            ])
+            .arg(&folder),
+    )
+}
+
+/// Removes what Cargo unpacked of these packages, named as in `xen-pmem-format-0.1.0`, from the folders of its registries, which
+/// are below `unpacked`.
+fn forget_unpacked(unpacked: &Path, packages: &[String]) -> Result<()> {
+    if !unpacked.exists() {
+        return Ok(());
+    }
+    for registry in fs::read_dir(unpacked).with_context(|| format!("cannot read {}", unpacked.display()))? {
+        let registry = registry?.path();
+        for folder in packages.iter().map(|package| registry.join(package)) {
+            if folder.exists() {
+                fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn lint(made: &[PathBuf]) -> Result<()> {
@@ -364,6 +400,19 @@ fn lint(made: &[PathBuf]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packages_unpacked_earlier_are_forgotten_and_others_stay() {
+        let home = tempfile::tempdir().unwrap();
+        let (ours, others) = ("xen-pmem-format-0.1.0", "xen-pmem-format-0.0.9");
+        for folder in [ours, others] {
+            fs::create_dir_all(home.path().join("registry").join(folder).join("src")).unwrap();
+        }
+        forget_unpacked(home.path(), &[ours.to_owned()]).unwrap();
+        assert!(!home.path().join("registry").join(ours).exists());
+        assert!(home.path().join("registry").join(others).exists());
+        forget_unpacked(&home.path().join("nothing"), &[ours.to_owned()]).unwrap();
+    }
 
     /// The files of the repository that the Debian packages have, and where they put them, stand in the document for other packagers.
     #[test]

@@ -83,10 +83,7 @@ const SEPARATOR: &str = "\x1f";
 
 /// The compiler's flags for what is shipped, as Cargo takes them: no path of the machine that builds gets into a binary.
 pub(crate) fn flags(root: &Path, target: &Path, more: &[&str]) -> OsString {
-    let home = std::env::var_os("CARGO_HOME").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
-        PathBuf::from,
-    );
+    let home = workspace::cargo_home();
     // Of several that fit the last counts.
     let remapped = [(root, "xen-pmem"), (&home, "cargo"), (target, "target")].map(|(from, to)| {
         let mut flag = OsString::from("--remap-path-prefix=");

@@ -1,6 +1,8 @@
 //! Where things are.
 
+use crate::command;
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The workspace's root folder.
@@ -30,4 +32,34 @@ pub(crate) fn cargo() -> std::process::Command {
     let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
     cargo
+}
+
+/// The folder that `cargo` keeps what it fetched in.
+pub(crate) fn cargo_home() -> PathBuf {
+    std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    )
+}
+
+/// The packages of this workspace, each with its version: `xen-pmem-format-0.1.0`.
+///
+/// # Errors
+///
+/// If Cargo does not list them.
+pub(crate) fn members() -> Result<Vec<String>> {
+    let listed = command::output(cargo().args(["metadata", "--no-deps", "--locked", "--format-version=1"]))?;
+    let listed: Value = serde_json::from_slice(&listed)?;
+    let packages = listed["packages"].as_array().context("cargo lists no packages")?;
+    packages
+        .iter()
+        .map(|package| {
+            Some(format!(
+                "{}-{}",
+                package["name"].as_str()?,
+                package["version"].as_str()?
+            ))
+        })
+        .collect::<Option<_>>()
+        .context("cargo lists packages without name or version")
 }

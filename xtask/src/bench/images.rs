@@ -93,7 +93,7 @@ struct Row {
 
 pub(super) fn section(tools: &Tools, runs: usize) -> Result<String> {
     let mut text = "### On images\n\nThe median of some runs, each command once a round, in an order that changes, and half the distance between the quartiles; output to /dev/null. Images are \
-        sparse files in the page cache. Ratios are to the fastest of the others.\n"
+        sparse files in the page cache; all programs were copied to where they are, none was left there by a linker. Ratios are to the fastest of the others.\n"
         .to_owned();
     let ground = Ground::new(tools)?;
     let mut all = Vec::new();
@@ -124,7 +124,7 @@ pub(super) fn section(tools: &Tools, runs: usize) -> Result<String> {
     Ok(text + "\n" + &goal::list(&goals))
 }
 
-fn measure(contest: &Contest, ground: &Ground<'_>, runs: usize) -> Result<Vec<Row>> {
+fn measure(contest: &Contest, ground: &Ground, runs: usize) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for (size, bytes) in SIZES {
         step(&format!("to {}: {size}iB", contest.what));

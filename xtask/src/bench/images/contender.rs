@@ -43,7 +43,7 @@ pub(super) struct Traced {
 /// Measures each on images of one size: its system calls, its memory, and in turn its times, those at work as well if it `waits`.
 pub(super) fn measure(
     contenders: &[Contender],
-    ground: &Ground<'_>,
+    ground: &Ground,
     bytes: u64,
     runs: usize,
     waits: bool,
@@ -98,7 +98,7 @@ impl Contender {
     }
 
     /// The command ready to be run, below another one if need be, on images as it wants them.
-    fn prepare(&self, ground: &Ground<'_>, bytes: u64, below: Option<Command>) -> Result<Command> {
+    fn prepare(&self, ground: &Ground, bytes: u64, below: Option<Command>) -> Result<Command> {
         if self.line.contains("{blank}") {
             ground.blank(bytes)?;
         }
@@ -108,7 +108,7 @@ impl Contender {
         });
         let name = words.next().unwrap_or_default();
         let program = match self.ours {
-            true => ground.tools.path(&name.to_string_lossy()).into_os_string(),
+            true => ground.path(&name.to_string_lossy()).into_os_string(),
             false => name,
         };
         let mut command = match below {
@@ -134,7 +134,7 @@ impl Contender {
     }
 
     /// How long it takes, in nanoseconds.
-    fn time(&self, ground: &Ground<'_>, bytes: u64) -> Result<u64> {
+    fn time(&self, ground: &Ground, bytes: u64) -> Result<u64> {
         let mut command = self.prepare(ground, bytes, None)?;
         let begin = Instant::now();
         let status = command.status();
@@ -144,7 +144,7 @@ impl Contender {
     }
 
     /// How long it takes from its start to its end less what it waits in between. Of all system calls these alone are slowed down.
-    fn time_at_work(&self, ground: &Ground<'_>, bytes: u64) -> Result<u64> {
+    fn time_at_work(&self, ground: &Ground, bytes: u64) -> Result<u64> {
         let log = ground.path("strace.log");
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "--seccomp-bpf", "-e", "signal=none"]).args([
@@ -159,7 +159,7 @@ impl Contender {
         at_work(&text).with_context(|| format!("strace says {text}"))
     }
 
-    fn trace(&self, ground: &Ground<'_>, bytes: u64) -> Result<Traced> {
+    fn trace(&self, ground: &Ground, bytes: u64) -> Result<Traced> {
         let log = ground.path("strace.log");
         let mut strace = Command::new("strace");
         strace
@@ -170,7 +170,7 @@ impl Contender {
     }
 
     /// The bytes that were resident at most.
-    fn peak(&self, ground: &Ground<'_>, bytes: u64) -> Result<u64> {
+    fn peak(&self, ground: &Ground, bytes: u64) -> Result<u64> {
         let log = ground.path("time.log");
         let mut time = Command::new("/usr/bin/time");
         time.args(["--quiet", "--format", "%M", "--output"]).arg(&log);

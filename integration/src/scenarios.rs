@@ -24,11 +24,13 @@ mod xen_report;
 mod xen_sizing;
 
 use crate::image::{self, MIB};
+use crate::layout::Layout;
 use crate::machine::{Config, Hypervisor, Kind, Nvdimm};
 use crate::manifest::Manifest;
 use crate::vm::Vm;
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 
 /// One scenario.
@@ -287,6 +289,14 @@ pub const ALL: &[Scenario] = &[
 /// How large the NVDIMMs of these scenarios are.
 const NVDIMM_SIZE: u64 = 512 * MIB;
 
+/// An NVDIMM that was prepared on this machine.
+struct Prepared {
+    /// What is on it.
+    file: PathBuf,
+    /// Where its parts are, and which it is.
+    layout: Layout,
+}
+
 /// One run of a scenario.
 pub struct Run<'a> {
     /// What is run.
@@ -330,6 +340,23 @@ impl<'a> Run<'a> {
         let file = self.folder.join("nvdimm");
         image::blank(&file, NVDIMM_SIZE)?;
         Ok(file)
+    }
+
+    /// Makes the file of an NVDIMM that the provisioner has prepared on this machine.
+    fn prepared_nvdimm(&self, name: &str, size: u64) -> Result<Prepared> {
+        let file = self.folder.join(name);
+        let output = Command::new(&self.manifest.provision)
+            .args(["init", "--size", &size.to_string()])
+            .arg(&file)
+            .output()
+            .context("cannot start xen-pmem-provision on the host")?;
+        ensure!(
+            output.status.success(),
+            "init on the host fails: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let layout = Layout::read(&file, 0, size)?;
+        Ok(Prepared { file, layout })
     }
 
     /// Boots a machine with these NVDIMMs and nothing of libnvdimm loaded.

@@ -4,6 +4,8 @@
 
 use crate::document::{Device, SCHEMA, Span};
 use serde::Serialize;
+use std::collections::BTreeMap;
+use xen_pmem_format::units::{Bytes, PhysAddr};
 
 /// What happened to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -67,48 +69,51 @@ impl Event {
 /// The devices that are known, in the order of their addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    devices: Vec<Device>,
+    devices: BTreeMap<Place, Device>,
 }
+
+/// What a device is known by: the base and the size of its namespace.
+type Place = Option<(PhysAddr, Bytes)>;
 
 impl Known {
     /// The devices.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.devices.iter()
+        self.devices.values()
     }
 
     /// Forgets the device with this node.
     pub fn remove(&mut self, node: &str) -> Option<Event> {
-        let index = self.devices.iter().position(|device| device.device == node)?;
-        Some(Event::new(What::Gone, &self.devices.remove(index)))
+        let place = *self.devices.iter().find(|(_, device)| device.device == node)?.0;
+        let gone = self.devices.remove(&place)?;
+        Some(Event::new(What::Gone, &gone))
     }
 
     /// Takes note of what is there, and tells what happened: what has gone first, then the rest in the order of addresses. Devices with
     /// a node in `unread` could not be read, and count as they were.
-    pub fn update(&mut self, mut now: Vec<Device>, unread: &[&str]) -> Vec<Event> {
-        let kept = self.devices.iter().filter(|before| {
-            let found = now.iter().any(|device| range(device) == range(before));
-            !found && unread.contains(&before.device.as_str())
-        });
-        let kept: Vec<Device> = kept.cloned().collect();
-        now.extend(kept);
-        now.sort_by_key(|device| range(device).map(|Span(range)| range.base()));
-        let gone = self
-            .devices
-            .iter()
-            .filter(|before| !now.iter().any(|device| range(device) == range(before)));
-        let mut events: Vec<Event> = gone.map(|device| Event::new(What::Gone, device)).collect();
-        for device in &now {
-            let before = self.devices.iter().find(|before| range(before) == range(device));
-            events.extend(between(before, device).into_iter().map(|what| Event::new(what, device)));
+    pub fn update(&mut self, now: Vec<Device>, unread: &[&str]) -> Vec<Event> {
+        let mut now: BTreeMap<Place, Device> = now.into_iter().map(|device| (place(&device), device)).collect();
+        let mut events = Vec::new();
+        for (place, before) in &self.devices {
+            if now.contains_key(place) {
+                continue;
+            }
+            if unread.contains(&before.device.as_str()) {
+                now.insert(*place, before.clone());
+            } else {
+                events.push(Event::new(What::Gone, before));
+            }
+        }
+        for (place, device) in &now {
+            let happened = between(self.devices.get(place), device);
+            events.extend(happened.into_iter().map(|what| Event::new(what, device)));
         }
         self.devices = now;
         events
     }
 }
 
-/// What a device is known by.
-fn range(device: &Device) -> Option<Span> {
-    device.namespace
+fn place(device: &Device) -> Place {
+    device.namespace.map(|Span(range)| (range.base(), range.size()))
 }
 
 /// What happened to a device that is there.
@@ -126,7 +131,7 @@ mod tests {
     use super::*;
     use crate::document::{Mode, State};
     use uuid::Uuid;
-    use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+    use xen_pmem_format::units::PhysRange;
 
     fn device(name: &str, base: u64, state: State) -> Device {
         let span = Span(PhysRange::new(PhysAddr(base), Bytes(1 << 20)).unwrap());

@@ -1,13 +1,10 @@
 //! `guard` sees who writes to what is reserved for Xen, and nothing else.
 
 use super::{NVDIMM_SIZE, Run};
-use crate::layout::Layout;
 use crate::machine::{Config, Kind, Nvdimm};
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long an event may take.
@@ -18,14 +15,14 @@ const BLOCK: u64 = 4096;
 const TIMED: u64 = 20_000;
 
 pub(super) fn run(run: &Run<'_>) -> Result<()> {
-    let files = ["first", "second", "third"].map(|name| prepare(run, name));
-    let [first, second, third] = files;
-    let (first, second, third) = (first?, second?, third?);
-    let layout = Layout::read(&first, 0, NVDIMM_SIZE)?;
-    let block = layout.reserved_base / BLOCK;
+    let prepare = |name| run.prepared_nvdimm(name, NVDIMM_SIZE);
+    let (first, second, third) = (prepare("first")?, prepare("second")?, prepare("third")?);
+    let block = first.layout.reserved_base / BLOCK;
 
     run.step("boot Linux");
-    let nvdimms = [&first, &second].map(|file| Nvdimm::unlabelled(file)).to_vec();
+    let nvdimms = [&first, &second]
+        .map(|prepared| Nvdimm::unlabelled(&prepared.file))
+        .to_vec();
     let mut vm = run.boot_as(Config::new(Kind::Bare, nvdimms))?;
     vm.load_nvdimm_drivers()?;
     for device in ["/dev/pmem0p1", "/dev/pmem1p1"] {
@@ -77,7 +74,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     ensure!(told.len() < 500, "there are {} lines", told.len());
 
     run.step("a device that is plugged in later is watched as well");
-    vm.plug(3, &Nvdimm::unlabelled(&third))?;
+    vm.plug(3, &Nvdimm::unlabelled(&third.file))?;
     vm.wait_for("/dev/pmem2p1")?;
     events(&mut vm, "guard", |lines| count(lines, "watching") == 3)?;
     vm.script(&dd("/dev/pmem2", block, 2))?;
@@ -120,17 +117,6 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     vm.script(&dd("/dev/pmem0p1", 0, 10))?;
     stop(&mut vm, "killer")?;
     run.leave(vm)
-}
-
-fn prepare(run: &Run<'_>, name: &str) -> Result<PathBuf> {
-    let file: &Path = &run.folder.join(name);
-    let status = Command::new(&run.manifest.provision)
-        .args(["init", "--quiet", "--size", "512M"])
-        .arg(file)
-        .status()
-        .context("starting xen-pmem-provision on the host")?;
-    ensure!(status.success(), "init on the host failed");
-    Ok(file.to_owned())
 }
 
 fn start(vm: &mut Vm, name: &str, flags: &str) -> Result<()> {

@@ -1,13 +1,12 @@
 //! A Debian system in which apt has installed the packages: what its own units do at boot and when an NVDIMM is plugged in.
 
-use super::{NVDIMM_SIZE, Run};
+use super::{NVDIMM_SIZE, Prepared, Run};
 use crate::layout::Layout;
 use crate::machine::{Config, Initramfs, Kind, Nvdimm, Root};
 use crate::vm::Vm;
 use crate::xenstore;
 use anyhow::{Context as _, Result, ensure};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a system may take to be up, and its units to do something.
@@ -17,7 +16,8 @@ const PACKAGES: &str = "xen-pmem xen-pmem-provision xen-pmem-discover xen-pmem-r
 
 /// Boot, hotplug, upgrade, removal, purge.
 pub(super) fn lifecycle(run: &Run<'_>) -> Result<()> {
-    let (first, second) = (prepare(run, "first")?, prepare(run, "second")?);
+    let prepare = |name| run.prepared_nvdimm(name, NVDIMM_SIZE);
+    let (first, second) = (prepare("first")?, prepare("second")?);
     let mut vm = boot(run, Kind::Xen, Initramfs::InitramfsTools, &first.file, &[])?;
     up(run, &mut vm)?;
 
@@ -73,14 +73,14 @@ pub(super) fn lifecycle(run: &Run<'_>) -> Result<()> {
     run.leave(vm)?;
     for prepared in [&first, &second] {
         let layout = Layout::read(&prepared.file, 0, NVDIMM_SIZE)?;
-        ensure!(layout.uuid == prepared.uuid, "the super block is another");
+        ensure!(layout == prepared.layout, "the layout is another");
     }
     Ok(())
 }
 
 /// The early path of the dracut module.
 pub(super) fn dracut(run: &Run<'_>) -> Result<()> {
-    let prepared = prepare(run, "nvdimm")?;
+    let prepared = run.prepared_nvdimm("nvdimm", NVDIMM_SIZE)?;
     let mut vm = boot(run, Kind::Xen, Initramfs::Dracut, &prepared.file, &[])?;
     up(run, &mut vm)?;
     run.step("what was there at boot is reported, from an initramfs of dracut's");
@@ -91,7 +91,7 @@ pub(super) fn dracut(run: &Run<'_>) -> Result<()> {
 
 /// The early path turned off, and given no time.
 pub(super) fn not_early(run: &Run<'_>) -> Result<()> {
-    let prepared = prepare(run, "nvdimm")?;
+    let prepared = run.prepared_nvdimm("nvdimm", NVDIMM_SIZE)?;
     for word in ["xen-pmem.early=off", "xen-pmem.early-limit=0.001"] {
         run.step(&format!("boot with {word}"));
         let mut vm = boot(run, Kind::Xen, Initramfs::InitramfsTools, &prepared.file, &[word])?;
@@ -122,7 +122,7 @@ pub(super) fn not_early(run: &Run<'_>) -> Result<()> {
 
 /// No Xen: nothing to do, and nothing said.
 pub(super) fn bare(run: &Run<'_>) -> Result<()> {
-    let prepared = prepare(run, "nvdimm")?;
+    let prepared = run.prepared_nvdimm("nvdimm", NVDIMM_SIZE)?;
     let mut vm = boot(run, Kind::Bare, Initramfs::InitramfsTools, &prepared.file, &[])?;
     up(run, &mut vm)?;
     run.step("the units are quiet and the device is an ordinary disk");
@@ -140,29 +140,6 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
         "drivers are held back"
     );
     run.leave(vm)
-}
-
-/// An NVDIMM that was prepared on this machine.
-struct Prepared {
-    file: PathBuf,
-    uuid: String,
-}
-
-fn prepare(run: &Run<'_>, name: &str) -> Result<Prepared> {
-    let file = run.folder.join(name);
-    let output = Command::new(&run.manifest.provision)
-        .arg("init")
-        .arg(&file)
-        .args(["--size", "512M"])
-        .output()
-        .context("starting the provisioner")?;
-    ensure!(
-        output.status.success(),
-        "init fails: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let uuid = Layout::read(&file, 0, NVDIMM_SIZE)?.uuid;
-    Ok(Prepared { file, uuid })
 }
 
 pub(super) fn boot(run: &Run<'_>, kind: Kind, initramfs: Initramfs, nvdimm: &Path, linux: &[&str]) -> Result<Vm> {
@@ -198,7 +175,7 @@ fn no_unit_failed(vm: &mut Vm) -> Result<()> {
 
 /// Waits until a reservation is published with what this hypervisor says of it.
 fn reported(run: &Run<'_>, vm: &mut Vm, prepared: &Prepared) -> Result<()> {
-    let node = |name: &str| format!("{}/{}/{name}", xenstore::ROOT, prepared.uuid);
+    let node = |name: &str| format!("{}/{}/{name}", xenstore::ROOT, prepared.layout.uuid);
     let deadline = Instant::now() + LIMIT;
     loop {
         let state = vm.exec(&["xenstore-read", &node("state")], "")?;
@@ -208,7 +185,7 @@ fn reported(run: &Run<'_>, vm: &mut Vm, prepared: &Prepared) -> Result<()> {
         ensure!(
             Instant::now() < deadline,
             "{} is not published; the journal says\n{}",
-            prepared.uuid,
+            prepared.layout.uuid,
             vm.run("journalctl --no-pager -t xen-pmem-report -t systemd -t udevd -n 60")?
         );
         std::thread::sleep(Duration::from_millis(100));
@@ -230,7 +207,7 @@ fn reported(run: &Run<'_>, vm: &mut Vm, prepared: &Prepared) -> Result<()> {
 fn journalled(vm: &mut Vm, prepared: &Prepared) -> Result<()> {
     let lines = vm.run(&format!(
         "journalctl --quiet -o json -t xen-pmem-report XEN_PMEM_RESERVATION={}",
-        prepared.uuid
+        prepared.layout.uuid
     ))?;
     let found = lines
         .lines()

@@ -6,7 +6,6 @@ use crate::machine::{Config, Kind, Nvdimm};
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long an event may take.
@@ -35,18 +34,12 @@ pub(super) fn in_dom0(run: &Run<'_>) -> Result<()> {
 }
 
 fn follow(run: &Run<'_>, kind: Kind) -> Result<()> {
-    let prepared = run.folder.join("prepared");
-    let status = Command::new(&run.manifest.provision)
-        .args(["init", "--quiet", "--size", "512M"])
-        .arg(&prepared)
-        .status()
-        .context("starting xen-pmem-provision on the host")?;
-    ensure!(status.success(), "init on the host failed");
+    let prepared = run.prepared_nvdimm("prepared", NVDIMM_SIZE)?;
     let blank = run.folder.join("blank");
     image::blank(&blank, NVDIMM_SIZE)?;
 
     run.step("boot");
-    let mut vm = run.boot_as(Config::new(kind, vec![Nvdimm::unlabelled(&prepared)]))?;
+    let mut vm = run.boot_as(Config::new(kind, vec![Nvdimm::unlabelled(&prepared.file)]))?;
     let mut both = Both {
         netlink: Follower::start(&mut vm, "netlink")?,
         bpf: Follower::start(&mut vm, "bpf")?,

@@ -3,14 +3,12 @@
 
 use super::Run;
 use crate::image::{self, MIB};
-use crate::layout::Layout;
 use crate::machine::{Config, Kind, Nvdimm};
 use crate::vm::Vm;
 use crate::xenstore;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 /// The label area of an NVDIMM. With a smaller one the rest is not aligned as fsdax needs it.
 const LABELS: u64 = 2 * MIB;
@@ -149,21 +147,16 @@ pub(super) fn labels(run: &Run<'_>) -> Result<()> {
 pub(super) fn many(run: &Run<'_>) -> Result<()> {
     const SIZES: [u64; 8] = [128, 194, 130, 256, 66, 128, 322, 128];
     run.step("prepare eight images on the host");
-    let mut files = Vec::new();
-    for (index, size) in SIZES.into_iter().enumerate() {
-        let file = run.folder.join(format!("nvdimm-{index}"));
-        init(run, &file, size)?;
-        files.push(file);
-    }
-    let uuids: Vec<String> = files
-        .iter()
-        .zip(SIZES)
-        .map(|(file, size)| Ok(Layout::read(file, 0, size * MIB)?.uuid))
-        .collect::<Result<_>>()?;
+    let prepared = SIZES
+        .into_iter()
+        .enumerate()
+        .map(|(index, size)| run.prepared_nvdimm(&format!("nvdimm-{index}"), size * MIB))
+        .collect::<Result<Vec<_>>>()?;
+    let uuids: Vec<&str> = prepared.iter().map(|one| one.layout.uuid.as_str()).collect();
     let mut bases = Vec::new();
     for memory_mib in [2048, 3072] {
         run.step(&format!("boot Xen with {memory_mib} MiB of memory"));
-        let nvdimms = files.iter().map(|file| Nvdimm::unlabelled(file)).collect();
+        let nvdimms = prepared.iter().map(|one| Nvdimm::unlabelled(&one.file)).collect();
         let mut vm = run.boot_as(Config {
             memory_mib,
             ..Config::new(Kind::Xen, nvdimms)
@@ -230,16 +223,6 @@ pub(super) fn legacy(run: &Run<'_>) -> Result<()> {
     );
     record(run, &mut vm, "legacy-bare", &scan)?;
     run.leave(vm)
-}
-
-fn init(run: &Run<'_>, file: &Path, size: u64) -> Result<()> {
-    let status = Command::new(&run.manifest.provision)
-        .args(["init", "--quiet", "--size", &format!("{size}M")])
-        .arg(file)
-        .status()
-        .context("starting xen-pmem-provision on the host")?;
-    ensure!(status.success(), "init on the host failed");
-    Ok(())
 }
 
 fn load_all(vm: &mut Vm) -> Result<()> {

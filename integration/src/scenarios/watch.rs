@@ -1,32 +1,29 @@
 //! `watch` on a host without udev: reports appear and go with their devices, whatever is started anew.
 
 use super::{NVDIMM_SIZE, Run};
-use crate::layout::Layout;
 use crate::machine::{Config, Kind, Nvdimm};
 use crate::vm::Vm;
 use crate::xenstore;
-use anyhow::{Context as _, Result, ensure};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
 /// How long a report may take: a xenstored that was started anew is noticed within five seconds.
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) fn run(run: &Run<'_>) -> Result<()> {
-    let first = prepare(run, "first")?;
-    let second = prepare(run, "second")?;
-    let [one, two] = [&first, &second].map(|(_, uuid)| uuid.as_str());
+    let first = run.prepared_nvdimm("first", NVDIMM_SIZE)?;
+    let second = run.prepared_nvdimm("second", NVDIMM_SIZE)?;
+    let [one, two] = [&first, &second].map(|prepared| prepared.layout.uuid.as_str());
 
     run.step("boot Xen");
-    let mut vm = run.boot_as(Config::new(Kind::Xen, vec![Nvdimm::unlabelled(&first.0)]))?;
+    let mut vm = run.boot_as(Config::new(Kind::Xen, vec![Nvdimm::unlabelled(&first.file)]))?;
     vm.start_xenstored(&run.manifest.xen_version)?;
     let watch = start(&mut vm, 1)?;
     run.step("a device that appears is reported");
     vm.load_nvdimm_drivers()?;
     published(&mut vm, &[one])?;
     run.step("so is one that is plugged in");
-    vm.plug(2, &Nvdimm::unlabelled(&second.0))?;
+    vm.plug(2, &Nvdimm::unlabelled(&second.file))?;
     published(&mut vm, &[one, two])?;
     run.step("one that goes is withdrawn, and reported again when it comes back");
     vm.run("ndctl disable-namespace namespace1.0")?;
@@ -53,7 +50,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 
     run.step("a copied disk: neither is reported, and the one that is left is");
     let copy = run.folder.join("copy");
-    std::fs::copy(&first.0, &copy)?;
+    std::fs::copy(&first.file, &copy)?;
     vm.plug(3, &Nvdimm::unlabelled(&copy))?;
     published(&mut vm, &[two])?;
     // Told by name, it is the same.
@@ -74,18 +71,6 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     ensure!(vm.attribute("/run/watch-3.exit")? == "0", "it ended with a failure");
     published(&mut vm, &[one, two])?;
     run.leave(vm)
-}
-
-/// A prepared NVDIMM and the UUID of its reservation.
-fn prepare(run: &Run<'_>, name: &str) -> Result<(PathBuf, String)> {
-    let file: &Path = &run.folder.join(name);
-    let status = Command::new(&run.manifest.provision)
-        .args(["init", "--quiet", "--size", "512M"])
-        .arg(file)
-        .status()
-        .context("starting xen-pmem-provision on the host")?;
-    ensure!(status.success(), "init on the host failed");
-    Ok((file.to_owned(), Layout::read(file, 0, NVDIMM_SIZE)?.uuid))
 }
 
 /// Starts `watch` for the `number`th time, and returns its process.

@@ -74,6 +74,16 @@ export DEBIAN_FRONTEND=noninteractive
 mkdir -p "$root/etc/initramfs-tools/conf.d" "$root/var/cache/packages" "$root/var/cache/newer"
 echo MODULES=list >"$root/etc/initramfs-tools/conf.d/machine"
 printf '%s\n' virtio_pci virtio_blk ext4 >>"$root/etc/initramfs-tools/modules"
+# In the initramfs udev hears of firmware's devices and of all below NVDIMMs and disks, not of each terminal.
+mkdir -p "$root/etc/initramfs-tools/scripts/init-top"
+cat >"$root/etc/initramfs-tools/scripts/init-top/udev" <<'UDEV'
+#!/bin/sh
+[ "$1" != prereqs ] || exit 0
+/usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
+udevadm trigger --action=add --subsystem-match=acpi --subsystem-match=nd --subsystem-match=dax --subsystem-match=block
+udevadm settle
+UDEV
+chmod 755 "$root/etc/initramfs-tools/scripts/init-top/udev"
 cp "$given"/packages/*.deb "$root/var/cache/packages"
 cp "$given"/newer/*.deb "$root/var/cache/newer"
 chroot "$root" sh -c 'apt-get install -y --no-install-recommends /var/cache/packages/*.deb'
@@ -105,7 +115,7 @@ for generator in "$root"/usr/lib/systemd/system-generators/*; do
     *) ln -s /dev/null "$root/etc/systemd/system-generators/${generator##*/}" ;;
     esac
 done
-# At boot udev hears of firmware's devices and of all below NVDIMMs and disks, not of each terminal.
+# So it does at boot.
 mkdir -p "$root/etc/systemd/system/systemd-udev-trigger.service.d"
 printf '%s\n' '[Service]' 'ExecStart=' \
     'ExecStart=udevadm trigger --action=add --subsystem-match=acpi --subsystem-match=nd --subsystem-match=dax --subsystem-match=block' \

@@ -10,7 +10,7 @@ use crate::progress::step;
 use crate::tools::Tools;
 use anyhow::{Context as _, Result};
 use contender::{Contender, Measured, other, ours};
-use ground::Ground;
+use ground::{Ground, Images};
 use std::fmt::Write as _;
 
 /// What the others are, and what measuring takes.
@@ -92,10 +92,10 @@ struct Row {
 }
 
 pub(super) fn section(tools: &Tools, runs: usize) -> Result<String> {
-    let mut text = "### On images\n\nThe median of some runs, each command once a round, in an order that changes, and half the distance between the quartiles; output to /dev/null. Images are \
+    let mut text = "### On images\n\nThe median of some runs, each command on each image once a round, in an order that changes, and half the distance between the quartiles; output to /dev/null. Images are \
         sparse files in the page cache; all programs were copied to where they are, none was left there by a linker. Ratios are to the fastest of the others.\n"
         .to_owned();
-    let ground = Ground::new(tools)?;
+    let ground = Ground::new(tools, &SIZES)?;
     let mut all = Vec::new();
     for contest in &CONTESTS {
         let runs = if contest.waits { runs.div_ceil(4) } else { runs };
@@ -125,25 +125,24 @@ pub(super) fn section(tools: &Tools, runs: usize) -> Result<String> {
 }
 
 fn measure(contest: &Contest, ground: &Ground, runs: usize) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (size, bytes) in SIZES {
-        step(&format!("to {}: {size}iB", contest.what));
-        ground.lay(size, bytes)?;
-        let measured = contender::measure(contest.contenders, ground, bytes, runs, contest.waits)
-            .with_context(|| format!("{size}iB"))?;
-        rows.extend(
+    step(&format!("to {}", contest.what));
+    let sets = contender::measure(contest.contenders, &ground.images, runs, contest.waits)?;
+    Ok(ground
+        .images
+        .iter()
+        .zip(sets)
+        .flat_map(|(images, measured)| {
             contest
                 .contenders
                 .iter()
                 .zip(measured)
                 .map(|(contender, measured)| Row {
-                    size,
+                    size: images.size,
                     contender,
                     measured,
-                }),
-        );
-    }
-    Ok(rows)
+                })
+        })
+        .collect())
 }
 
 /// The rows of others on images of the same size.

@@ -1,6 +1,6 @@
 //! A command, and what is measured of it.
 
-use super::Ground;
+use super::Images;
 use crate::bench::samples::Samples;
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
@@ -40,20 +40,25 @@ pub(super) struct Traced {
     pub(super) written: u64,
 }
 
-/// Measures each on images of one size: its system calls, its memory, and in turn its times, those at work as well if it `waits`.
+/// Measures each on each set of images: its system calls, its memory, and in turn its times, those at work as well if it `waits`.
+/// Returns what was measured in the order of the sets, and in each in that of the contenders.
 pub(super) fn measure(
     contenders: &[Contender],
-    ground: &Ground,
-    bytes: u64,
+    sets: &[Images],
     runs: usize,
     waits: bool,
-) -> Result<Vec<Measured>> {
-    let mut times = vec![Vec::with_capacity(runs); contenders.len()];
+) -> Result<Vec<Vec<Measured>>> {
+    // One after the other, sizes too: what changes on the machine meanwhile changes all of them.
+    let pairs: Vec<(&Images, &Contender)> = sets
+        .iter()
+        .flat_map(|images| contenders.iter().map(move |contender| (images, contender)))
+        .collect();
+    let mut times = vec![Vec::with_capacity(runs); pairs.len()];
     let mut at_work = times.clone();
     for round in 0..runs {
-        for index in order(contenders.len(), round) {
-            let (contender, times, at_work) = (&contenders[index], &mut times[index], &mut at_work[index]);
-            times.push(contender.time(ground, bytes)?);
+        for index in order(pairs.len(), round) {
+            let (images, contender) = pairs[index];
+            times[index].push(contender.time(images)?);
             // Ours do not sleep, and can be measured more often in the same time.
             let runs_at_work = match (waits, contender.ours) {
                 (false, _) => 0,
@@ -61,22 +66,24 @@ pub(super) fn measure(
                 (true, true) => 4,
             };
             for _ in 0..runs_at_work {
-                at_work.push(contender.time_at_work(ground, bytes)?);
+                at_work[index].push(contender.time_at_work(images)?);
             }
         }
     }
-    contenders
+    let mut all = Vec::with_capacity(pairs.len());
+    for ((images, contender), (times, at_work)) in pairs.into_iter().zip(times.into_iter().zip(at_work)) {
+        all.push(Measured {
+            times: Samples::new(times)?,
+            at_work: waits.then(|| Samples::new(at_work)).transpose()?,
+            traced: contender.trace(images)?,
+            memory: contender.peak(images)?,
+        });
+    }
+    let mut all = all.into_iter();
+    Ok(sets
         .iter()
-        .zip(times.into_iter().zip(at_work))
-        .map(|(contender, (times, at_work))| {
-            Ok(Measured {
-                times: Samples::new(times)?,
-                at_work: waits.then(|| Samples::new(at_work)).transpose()?,
-                traced: contender.trace(ground, bytes)?,
-                memory: contender.peak(ground, bytes)?,
-            })
-        })
-        .collect()
+        .map(|_| all.by_ref().take(contenders.len()).collect())
+        .collect())
 }
 
 /// Each of `count` once, in an order that changes from round to round: what ran before leaves its mark on the caches of whatever comes
@@ -98,17 +105,17 @@ impl Contender {
     }
 
     /// The command ready to be run, below another one if need be, on images as it wants them.
-    fn prepare(&self, ground: &Ground, bytes: u64, below: Option<Command>) -> Result<Command> {
+    fn prepare(&self, images: &Images, below: Option<Command>) -> Result<Command> {
         if self.line.contains("{blank}") {
-            ground.blank(bytes)?;
+            images.blank()?;
         }
         let mut words = self.line.split(' ').map(|word| {
             let image = word.strip_prefix('{').and_then(|word| word.strip_suffix('}'));
-            image.map_or_else(|| word.into(), |name| ground.path(name).into_os_string())
+            image.map_or_else(|| word.into(), |name| images.path(name).into_os_string())
         });
         let name = words.next().unwrap_or_default();
         let program = match self.ours {
-            true => ground.path(&name.to_string_lossy()).into_os_string(),
+            true => images.tool(&name.to_string_lossy()).into_os_string(),
             false => name,
         };
         let mut command = match below {
@@ -134,8 +141,8 @@ impl Contender {
     }
 
     /// How long it takes, in nanoseconds.
-    fn time(&self, ground: &Ground, bytes: u64) -> Result<u64> {
-        let mut command = self.prepare(ground, bytes, None)?;
+    fn time(&self, images: &Images) -> Result<u64> {
+        let mut command = self.prepare(images, None)?;
         let begin = Instant::now();
         let status = command.status();
         let time = begin.elapsed();
@@ -144,8 +151,8 @@ impl Contender {
     }
 
     /// How long it takes from its start to its end less what it waits in between. Of all system calls these alone are slowed down.
-    fn time_at_work(&self, ground: &Ground, bytes: u64) -> Result<u64> {
-        let log = ground.path("strace.log");
+    fn time_at_work(&self, images: &Images) -> Result<u64> {
+        let log = images.path("strace.log");
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "--seccomp-bpf", "-e", "signal=none"]).args([
             "--absolute-timestamps=format:unix,precision:ns",
@@ -154,27 +161,27 @@ impl Contender {
             "-o",
         ]);
         strace.arg(&log);
-        self.check(self.prepare(ground, bytes, Some(strace))?.status())?;
+        self.check(self.prepare(images, Some(strace))?.status())?;
         let text = fs::read_to_string(&log)?;
         at_work(&text).with_context(|| format!("strace says {text}"))
     }
 
-    fn trace(&self, ground: &Ground, bytes: u64) -> Result<Traced> {
-        let log = ground.path("strace.log");
+    fn trace(&self, images: &Images) -> Result<Traced> {
+        let log = images.path("strace.log");
         let mut strace = Command::new("strace");
         strace
             .args(["-f", "-qq", "-e", "signal=none", "-s", "0", "-o"])
             .arg(&log);
-        self.check(self.prepare(ground, bytes, Some(strace))?.status())?;
+        self.check(self.prepare(images, Some(strace))?.status())?;
         Ok(traced(&fs::read_to_string(&log)?))
     }
 
     /// The bytes that were resident at most.
-    fn peak(&self, ground: &Ground, bytes: u64) -> Result<u64> {
-        let log = ground.path("time.log");
+    fn peak(&self, images: &Images) -> Result<u64> {
+        let log = images.path("time.log");
         let mut time = Command::new("/usr/bin/time");
         time.args(["--quiet", "--format", "%M", "--output"]).arg(&log);
-        self.check(self.prepare(ground, bytes, Some(time))?.status())?;
+        self.check(self.prepare(images, Some(time))?.status())?;
         let text = fs::read_to_string(&log)?;
         let kibibytes: u64 = text.trim().parse().with_context(|| format!("time says {text:?}"))?;
         Ok(kibibytes * 1024)
@@ -259,7 +266,7 @@ mod tests {
 
     #[test]
     fn each_is_run_once_a_round_and_follows_many() {
-        for count in [1, 2, 7, 8] {
+        for count in [1, 2, 7, 8, 32] {
             let mut pairs = std::collections::BTreeSet::new();
             for round in 0..40 {
                 let order: Vec<usize> = order(count, round).collect();

@@ -138,9 +138,7 @@ fn count(tools: &Tools) -> Result<Counts> {
 /// Does something in a folder made anew with all that commands are run on.
 fn within<T>(tools: &Tools, then: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let folder = workspace::target().join("counts");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+    workspace::discard(&folder)?;
     fs::create_dir_all(&folder)?;
     // What is random, or the time, takes more or fewer instructions.
     let uuids = [

@@ -1,6 +1,7 @@
 //! `cargo xtask dist`: what packagers ship. Debian packages, a tarball of static binaries, manual pages, completions.
 
 use crate::command;
+use crate::crates::{self, Package};
 use crate::host::{self, Need};
 use crate::mutants;
 use crate::progress::step;
@@ -101,9 +102,7 @@ pub(crate) fn packages(folder: &Path, version: Option<&str>) -> Result<Vec<PathB
     let build = workspace::target().join("packages");
     let epoch = epoch(workspace::root())?;
     build_dynamic(workspace::root(), &build)?;
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
+    workspace::discard(folder)?;
     debs(workspace::root(), &build, folder, &epoch, version)
 }
 
@@ -111,9 +110,7 @@ pub(crate) fn packages(folder: &Path, version: Option<&str>) -> Result<Vec<PathB
 fn make(root: &Path, target: &Path, folder: &Path, version: Option<&str>) -> Result<Vec<PathBuf>> {
     host::install(NEEDS)?;
     host::install(host::BPF)?;
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
+    workspace::discard(folder)?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let epoch = epoch(root)?;
     let build = target.join("packages");
@@ -141,9 +138,7 @@ fn build_dynamic(root: &Path, build: &Path) -> Result<PathBuf> {
     command::run(&mut cargo)?;
     // cargo-deb finds it there, wherever the folder of build artefacts is.
     let manual = build.join("release/manual");
-    if manual.exists() {
-        fs::remove_dir_all(&manual)?;
-    }
+    workspace::discard(&manual)?;
     command::run(Command::new(build.join("release").join(MANUALS)).arg(&manual))?;
     let pages = fs::read_dir(manual.join("man"))?.map(|entry| Ok(entry?.path()));
     let pages = pages.collect::<std::io::Result<Vec<PathBuf>>>()?;
@@ -255,9 +250,7 @@ fn checksums(files: &[PathBuf], folder: &Path) -> Result<PathBuf> {
 fn check_reproducible(made: &[PathBuf]) -> Result<()> {
     step("making everything again in another folder");
     let again = workspace::target().join("dist-again");
-    if again.exists() {
-        fs::remove_dir_all(&again)?;
-    }
+    workspace::discard(&again)?;
     let root = again.join("another/place");
     command::output(
         Command::new("git")
@@ -290,9 +283,7 @@ fn check_reproducible(made: &[PathBuf]) -> Result<()> {
 fn check_complete(made: &[PathBuf]) -> Result<()> {
     step("comparing the tarball with the Debian packages");
     let folder = workspace::target().join("dist-unpacked");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+    workspace::discard(&folder)?;
     let (debian, tarball) = (folder.join("debian"), folder.join("tarball"));
     fs::create_dir_all(&tarball)?;
     for file in made {
@@ -348,11 +339,8 @@ fn check_crates() -> Result<()> {
     // Cargo takes what it once unpacked or built of a version for that version for ever; ours change between two runs. So each
     // run begins with neither.
     let folder = workspace::target().join("crates");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-    }
-    let members = workspace::members()?;
-    forget_unpacked(&workspace::cargo_home().join("registry/src"), &members)?;
+    workspace::discard(&folder)?;
+    forget_unpacked(&workspace::cargo_home().join("registry/src"), &crates::own()?)?;
     command::run(
         workspace::cargo()
             .args([
@@ -367,18 +355,15 @@ fn check_crates() -> Result<()> {
     )
 }
 
-/// Removes what Cargo unpacked of these packages, named as in `xen-pmem-format-0.1.0`, from the folders of its registries, which
-/// are below `unpacked`.
-fn forget_unpacked(unpacked: &Path, packages: &[String]) -> Result<()> {
+/// Removes what Cargo unpacked of these packages from the folders of its registries, which are below `unpacked`.
+fn forget_unpacked(unpacked: &Path, packages: &[Package]) -> Result<()> {
     if !unpacked.exists() {
         return Ok(());
     }
     for registry in fs::read_dir(unpacked).with_context(|| format!("cannot read {}", unpacked.display()))? {
         let registry = registry?.path();
-        for folder in packages.iter().map(|package| registry.join(package)) {
-            if folder.exists() {
-                fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
-            }
+        for Package { name, version, .. } in packages {
+            workspace::discard(&registry.join(format!("{name}-{version}")))?;
         }
     }
     Ok(())
@@ -408,10 +393,16 @@ mod tests {
         for folder in [ours, others] {
             fs::create_dir_all(home.path().join("registry").join(folder).join("src")).unwrap();
         }
-        forget_unpacked(home.path(), &[ours.to_owned()]).unwrap();
+        let packages = [Package {
+            name: "xen-pmem-format".to_owned(),
+            version: "0.1.0".to_owned(),
+            license: None,
+            rust_version: None,
+        }];
+        forget_unpacked(home.path(), &packages).unwrap();
         assert!(!home.path().join("registry").join(ours).exists());
         assert!(home.path().join("registry").join(others).exists());
-        forget_unpacked(&home.path().join("nothing"), &[ours.to_owned()]).unwrap();
+        forget_unpacked(&home.path().join("nothing"), &packages).unwrap();
     }
 
     /// The files of the repository that the Debian packages have, and where they put them, stand in the document for other packagers.

@@ -270,9 +270,7 @@ fn prepare(suite: Suite, keep: bool, hypervisors: &Hypervisors, needs_system: bo
 fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) -> Result<()> {
     let root = &sysroot.root;
     let stage = workspace::e2e(suite.name())?.join("modules");
-    if stage.exists() {
-        fs::remove_dir_all(&stage)?;
-    }
+    workspace::discard(&stage)?;
     modules::stage(root, &kernels.version, &stage)?;
 
     let mut image = Image::create(base)?;
@@ -349,9 +347,7 @@ const TOOLS_DISK: &str = "64M";
 /// A disk with the tools under test: guests mount it once they are up.
 fn make_tools_disk(tools: &Tools, disk: &Path) -> Result<()> {
     let folder = disk.with_extension("folder");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+    workspace::discard(&folder)?;
     fs::create_dir(&folder)?;
     for program in tools::PROGRAMS.iter().chain(&[tools::STOPWATCH, tools::PMEMCTL]) {
         fs::copy(tools.path(program), folder.join(program))?;

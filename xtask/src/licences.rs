@@ -1,6 +1,6 @@
 //! `cargo xtask licences`: every dependency's licence is one that we may ship with, or an exception with a reason.
 
-use crate::command;
+use crate::crates::{self, Package};
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -22,18 +22,6 @@ struct Exception {
     reason: String,
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-    version: String,
-    license: Option<String>,
-}
-
 /// Checks all packages that the lock file names.
 ///
 /// # Errors
@@ -43,10 +31,8 @@ pub(crate) fn run() -> Result<()> {
     let path = workspace::root().join("licences.json");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let rules: Rules = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
-    let metadata = command::output(workspace::cargo().args(["metadata", "--format-version", "1", "--locked"]))?;
-    let metadata: Metadata = serde_json::from_slice(&metadata)?;
-    let refused: Vec<String> = metadata
-        .packages
+    let packages = crates::all()?;
+    let refused: Vec<String> = packages
         .iter()
         .filter(|package| !rules.allow(package))
         .map(|package| {
@@ -64,15 +50,12 @@ pub(crate) fn run() -> Result<()> {
     let unused: Vec<&String> = rules
         .exceptions
         .keys()
-        .filter(|name| metadata.packages.iter().all(|package| package.name != **name))
+        .filter(|name| packages.iter().all(|package| package.name != **name))
         .collect();
     if !unused.is_empty() {
         bail!("exceptions in {} that no package needs: {unused:?}", path.display());
     }
-    println!(
-        "{} packages, all with a licence that is allowed",
-        metadata.packages.len()
-    );
+    println!("{} packages, all with a licence that is allowed", packages.len());
     Ok(())
 }
 

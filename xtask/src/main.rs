@@ -4,6 +4,7 @@ mod bench;
 mod command;
 mod counts;
 mod coverage;
+mod crates;
 mod dist;
 mod e2e;
 mod fixtures;

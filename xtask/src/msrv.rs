@@ -1,10 +1,10 @@
 //! `cargo xtask msrv`: whether the stated Rust version is enough.
 
 use crate::command;
+use crate::crates;
 use crate::progress::step;
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
 use std::process::Command;
 
 /// Checks that no dependency wants a newer Rust than the workspace says, and, where that toolchain is installed, that everything
@@ -14,19 +14,17 @@ use std::process::Command;
 ///
 /// If a dependency does, or something does not build.
 pub(crate) fn run() -> Result<()> {
-    let metadata = command::output(workspace::cargo().args(["metadata", "--locked", "--format-version=1"]))?;
-    let metadata: Value = serde_json::from_slice(&metadata)?;
-    let packages = metadata["packages"].as_array().context("cargo lists no packages")?;
+    let packages = crates::all()?;
     let stated = packages
         .iter()
-        .find(|package| package["name"] == "xen-pmem-format")
-        .and_then(|package| package["rust_version"].as_str())
+        .find(|package| package.name == "xen-pmem-format")
+        .and_then(|package| package.rust_version.as_deref())
         .context("the workspace states no Rust version")?;
     let newer: Vec<String> = packages
         .iter()
         .filter_map(|package| {
-            let wants = package["rust_version"].as_str()?;
-            (version(wants) > version(stated)).then(|| format!("  {} {}: {wants}", package["name"], package["version"]))
+            let wants = package.rust_version.as_deref()?;
+            (version(wants) > version(stated)).then(|| format!("  {} {}: {wants}", package.name, package.version))
         })
         .collect();
     if !newer.is_empty() {

@@ -88,9 +88,7 @@ pub(crate) fn sysroot(suite: Suite) -> Result<Sysroot> {
     files.sort();
 
     step(&format!("unpacking {} packages", files.len()));
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
+    workspace::discard(&root)?;
     merged_usr(&root)?;
     for file in &files {
         command::output(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&root))?;

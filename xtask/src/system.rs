@@ -74,15 +74,11 @@ export DEBIAN_FRONTEND=noninteractive
 mkdir -p "$root/etc/initramfs-tools/conf.d" "$root/var/cache/packages" "$root/var/cache/newer"
 echo MODULES=list >"$root/etc/initramfs-tools/conf.d/machine"
 printf '%s\n' virtio_pci virtio_blk ext4 >>"$root/etc/initramfs-tools/modules"
-# In the initramfs udev hears of firmware's devices and of all below NVDIMMs and disks, not of each terminal.
+# In the initramfs, and then at boot, udev hears of firmware's devices and of all below NVDIMMs and disks, not of each terminal.
+coldplug='udevadm trigger --action=add --subsystem-match=acpi --subsystem-match=nd --subsystem-match=dax --subsystem-match=block'
 mkdir -p "$root/etc/initramfs-tools/scripts/init-top"
-cat >"$root/etc/initramfs-tools/scripts/init-top/udev" <<'UDEV'
-#!/bin/sh
-[ "$1" != prereqs ] || exit 0
-/usr/lib/systemd/systemd-udevd --daemon --resolve-names=never
-udevadm trigger --action=add --subsystem-match=acpi --subsystem-match=nd --subsystem-match=dax --subsystem-match=block
-udevadm settle
-UDEV
+printf '%s\n' '#!/bin/sh' '[ "$1" != prereqs ] || exit 0' '/usr/lib/systemd/systemd-udevd --daemon --resolve-names=never' \
+    "$coldplug" 'udevadm settle' >"$root/etc/initramfs-tools/scripts/init-top/udev"
 chmod 755 "$root/etc/initramfs-tools/scripts/init-top/udev"
 cp "$given"/packages/*.deb "$root/var/cache/packages"
 cp "$given"/newer/*.deb "$root/var/cache/newer"
@@ -115,11 +111,8 @@ for generator in "$root"/usr/lib/systemd/system-generators/*; do
     *) ln -s /dev/null "$root/etc/systemd/system-generators/${generator##*/}" ;;
     esac
 done
-# So it does at boot.
 mkdir -p "$root/etc/systemd/system/systemd-udev-trigger.service.d"
-printf '%s\n' '[Service]' 'ExecStart=' \
-    'ExecStart=udevadm trigger --action=add --subsystem-match=acpi --subsystem-match=nd --subsystem-match=dax --subsystem-match=block' \
-    >"$root/etc/systemd/system/systemd-udev-trigger.service.d/machine.conf"
+printf '%s\n' '[Service]' 'ExecStart=' "ExecStart=$coldplug" >"$root/etc/systemd/system/systemd-udev-trigger.service.d/machine.conf"
 # Nobody needs the disk after a crash.
 echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/machine"
 mkdir -p "$root/etc/systemd/journald.conf.d"
@@ -182,9 +175,7 @@ pub(crate) fn prepare(suite: Suite, agent: &Path, stopwatch: &Path) -> Result<Va
     }
 
     step("installing the packages in a Debian system");
-    if given.exists() {
-        fs::remove_dir_all(&given)?;
-    }
+    workspace::discard(&given)?;
     for (name, files) in [("packages", &packages), ("newer", &newer)] {
         fs::create_dir_all(given.join(name))?;
         for file in files {

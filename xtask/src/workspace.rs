@@ -1,8 +1,6 @@
 //! Where things are.
 
-use crate::command;
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The workspace's root folder.
@@ -42,24 +40,14 @@ pub(crate) fn cargo_home() -> PathBuf {
     )
 }
 
-/// The packages of this workspace, each with its version: `xen-pmem-format-0.1.0`.
+/// Removes a folder with all that is in it, if it is there.
 ///
 /// # Errors
 ///
-/// If Cargo does not list them.
-pub(crate) fn members() -> Result<Vec<String>> {
-    let listed = command::output(cargo().args(["metadata", "--no-deps", "--locked", "--format-version=1"]))?;
-    let listed: Value = serde_json::from_slice(&listed)?;
-    let packages = listed["packages"].as_array().context("cargo lists no packages")?;
-    packages
-        .iter()
-        .map(|package| {
-            Some(format!(
-                "{}-{}",
-                package["name"].as_str()?,
-                package["version"].as_str()?
-            ))
-        })
-        .collect::<Option<_>>()
-        .context("cargo lists packages without name or version")
+/// If it cannot be removed.
+pub(crate) fn discard(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.with_context(|| format!("cannot remove {}", folder.display())),
+    }
 }

@@ -89,9 +89,7 @@ pub(crate) fn build(debug: bool) -> Result<PathBuf> {
         return Ok(hypervisor);
     }
 
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+    workspace::discard(&folder)?;
     let tree = folder.join("tree");
     unpack(&source, &patches, &tree)?;
     make(&tree, debug, &folder.join("build.log"))?;

@@ -126,21 +126,13 @@ pub(super) fn section(tools: &Tools, runs: usize) -> Result<String> {
 
 fn measure(contest: &Contest, ground: &Ground, runs: usize) -> Result<Vec<Row>> {
     step(&format!("to {}", contest.what));
-    let sets = contender::measure(contest.contenders, &ground.images, runs, contest.waits)?;
-    Ok(ground
-        .images
-        .iter()
-        .zip(sets)
-        .flat_map(|(images, measured)| {
-            contest
-                .contenders
-                .iter()
-                .zip(measured)
-                .map(|(contender, measured)| Row {
-                    size: images.size,
-                    contender,
-                    measured,
-                })
+    let measured = contender::measure(contest.contenders, &ground.images, runs, contest.waits)?;
+    Ok(measured
+        .into_iter()
+        .map(|(images, contender, measured)| Row {
+            size: images.size,
+            contender,
+            measured,
         })
         .collect())
 }

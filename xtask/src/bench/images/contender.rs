@@ -41,15 +41,15 @@ pub(super) struct Traced {
 }
 
 /// Measures each on each set of images: its system calls, its memory, and in turn its times, those at work as well if it `waits`.
-/// Returns what was measured in the order of the sets, and in each in that of the contenders.
-pub(super) fn measure(
-    contenders: &[Contender],
-    sets: &[Images],
+/// Returns what was measured in the order of the sets, and within each in that of the contenders.
+pub(super) fn measure<'a>(
+    contenders: &'static [Contender],
+    sets: &'a [Images],
     runs: usize,
     waits: bool,
-) -> Result<Vec<Vec<Measured>>> {
+) -> Result<Vec<(&'a Images, &'static Contender, Measured)>> {
     // One after the other, sizes too: what changes on the machine meanwhile changes all of them.
-    let pairs: Vec<(&Images, &Contender)> = sets
+    let pairs: Vec<_> = sets
         .iter()
         .flat_map(|images| contenders.iter().map(move |contender| (images, contender)))
         .collect();
@@ -70,20 +70,19 @@ pub(super) fn measure(
             }
         }
     }
-    let mut all = Vec::with_capacity(pairs.len());
-    for ((images, contender), (times, at_work)) in pairs.into_iter().zip(times.into_iter().zip(at_work)) {
-        all.push(Measured {
-            times: Samples::new(times)?,
-            at_work: waits.then(|| Samples::new(at_work)).transpose()?,
-            traced: contender.trace(images)?,
-            memory: contender.peak(images)?,
-        });
-    }
-    let mut all = all.into_iter();
-    Ok(sets
-        .iter()
-        .map(|_| all.by_ref().take(contenders.len()).collect())
-        .collect())
+    pairs
+        .into_iter()
+        .zip(times.into_iter().zip(at_work))
+        .map(|((images, contender), (times, at_work))| {
+            let measured = Measured {
+                times: Samples::new(times)?,
+                at_work: waits.then(|| Samples::new(at_work)).transpose()?,
+                traced: contender.trace(images)?,
+                memory: contender.peak(images)?,
+            };
+            Ok((images, contender, measured))
+        })
+        .collect()
 }
 
 /// Each of `count` once, in an order that changes from round to round: what ran before leaves its mark on the caches of whatever comes

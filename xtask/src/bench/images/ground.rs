@@ -19,9 +19,7 @@ impl Ground {
     /// Makes images of these sizes, each in words of our tools and in bytes.
     pub(super) fn new(tools: &Tools, sizes: &[(&'static str, u64)]) -> Result<Self> {
         let folder = workspace::target().join("bench");
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
+        workspace::discard(&folder)?;
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut ground = Self {
             folder,

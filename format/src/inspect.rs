@@ -6,6 +6,7 @@ mod finding;
 mod search;
 
 pub use finding::Finding;
+pub use search::{Found, copies_in_gap};
 
 use crate::copies::{self, Reading, Status, Verdict};
 use crate::read::ReadAt;

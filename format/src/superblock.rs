@@ -17,6 +17,8 @@ pub const COPY_SIZE: usize = 4096;
 pub const COPY: Bytes = Bytes(4096);
 /// The bytes of a copy that carry meaning in this version; the rest is zero.
 pub const HEADER_SIZE: u32 = 208;
+/// The bytes of a copy that follow them.
+const REST_SIZE: usize = 3888;
 /// The layout's version: another major version is another layout.
 pub const VERSION_MAJOR: u16 = 1;
 /// The layout's minor version: additions that older readers may ignore.
@@ -125,7 +127,7 @@ struct Page {
     created: U64,
     updated: U64,
     creator: [u8; CREATOR_SIZE],
-    zero: [u8; 3888],
+    rest: [u8; REST_SIZE],
 }
 
 const _: () = {
@@ -146,7 +148,7 @@ const _: () = {
     assert!(offset_of!(Page, address_hint) == 152);
     assert!(offset_of!(Page, created) == 160);
     assert!(offset_of!(Page, creator) == 176);
-    assert!(offset_of!(Page, zero) == 208);
+    assert!(offset_of!(Page, rest) == 208);
 };
 
 /// What the area was sized for, kept so that a reader can tell whether it still suffices.
@@ -324,11 +326,23 @@ impl SuperBlock {
     /// The bytes of copy `which`, for a place of the writer's choice: a 4 KiB-aligned offset in the gap between the partition
     /// table and the first partition.
     pub fn encode_at(&self, which: Which, offset: DeviceOffset) -> [u8; COPY_SIZE] {
+        zerocopy::transmute!(self.page(which, offset, VERSION_MINOR, HEADER_SIZE, [0; _]))
+    }
+
+    /// The bytes of copy `which` for `offset`, with all that this version does not know taken from `base`, a valid copy of the same
+    /// reservation: the minor version, the header size and the bytes behind the known fields.
+    pub fn encode_over(&self, base: &[u8; COPY_SIZE], which: Which, offset: DeviceOffset) -> [u8; COPY_SIZE] {
+        let base: Page = zerocopy::transmute!(*base);
+        let (minor, header_size) = (base.version_minor.get(), base.header_size.get());
+        zerocopy::transmute!(self.page(which, offset, minor, header_size, base.rest))
+    }
+
+    fn page(&self, which: Which, offset: DeviceOffset, minor: u16, header_size: u32, rest: [u8; REST_SIZE]) -> Page {
         let mut page = Page {
             signature: which.signature(),
             version_major: U16::new(VERSION_MAJOR),
-            version_minor: U16::new(VERSION_MINOR),
-            header_size: U32::new(HEADER_SIZE),
+            version_minor: U16::new(minor),
+            header_size: U32::new(header_size),
             checksum: U32::new(0),
             copy: U32::new(which.code()),
             features_compatible: U64::new(self.features.compatible),
@@ -351,10 +365,10 @@ impl SuperBlock {
             created: U64::new(self.created.0),
             updated: U64::new(self.updated.0),
             creator: self.creator.0,
-            zero: [0; _],
+            rest,
         };
         page.checksum = U32::new(checksum(&page));
-        zerocopy::transmute!(page)
+        page
     }
 
     /// Reads and checks the copy whose bytes stand at `found` on the device.

@@ -140,13 +140,45 @@ fn additions_of_a_minor_version_are_ignored() {
         p.version_minor = 9.into();
         // As large as there is room for.
         p.header_size = 4096.into();
-        p.zero[0] = 1;
+        p.rest[0] = 1;
         p.features_compatible = 1.into();
         p.features_read_only = 2.into();
     });
     let (_, read) = SuperBlock::decode(&bytes, Which::Primary.offset()).unwrap();
     assert_eq!(read.reserved, sample().reserved);
     assert_eq!(read.unknown_read_only_features(), 2);
+}
+
+#[test]
+fn what_is_not_known_is_kept_when_a_copy_is_written_over_another() {
+    let base = forged(Which::Primary, |p| {
+        p.version_minor = 7.into();
+        p.header_size = 300.into();
+        p.rest = [0x5a; _];
+        p.features_compatible = 1.into();
+    });
+    let (_, content) = SuperBlock::decode(&base, Which::Primary.offset()).unwrap();
+    assert_eq!(
+        content.encode_over(&base, Which::Primary, Which::Primary.offset()),
+        base,
+        "the same content at the same place is the same page"
+    );
+    let elsewhere = DeviceOffset(64 << 10);
+    let backup = content.encode_over(&base, Which::Backup, elsewhere);
+    assert_eq!(SuperBlock::decode(&backup, elsewhere), Ok((Which::Backup, content)));
+    let differ: Vec<usize> = (0..COPY_SIZE).filter(|at| base[*at] != backup[*at]).collect();
+    let own = [0..8, 16..24, 56..64];
+    assert!(
+        differ.iter().all(|at| own.iter().any(|field| field.contains(at))),
+        "{differ:?}"
+    );
+    let newer = SuperBlock {
+        sequence: content.sequence + 1,
+        ..content
+    };
+    let changed = newer.encode_over(&base, Which::Backup, elsewhere);
+    assert_eq!(changed[208..], base[208..]);
+    assert_eq!(changed[10..16], base[10..16]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{CopyReport, reading};
 use crate::copies::Reading;
 use crate::read::ReadAt;
-use crate::superblock::{COPY, COPY_SIZE, Which};
+use crate::superblock::{COPY, COPY_SIZE, SuperBlock, Which};
 use crate::table::Table;
 use crate::units::{Address, Bytes, DeviceOffset, DeviceRange};
 
@@ -12,8 +12,47 @@ const SEARCH_LIMIT: Bytes = Bytes(16 << 30);
 /// The bytes read at once.
 const CHUNK: usize = 1 << 20;
 
+/// A valid copy, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Which copy it is.
+    pub which: Which,
+    /// Where it stands.
+    pub offset: DeviceOffset,
+    /// What it says.
+    pub superblock: SuperBlock,
+}
+
 /// Looks through the gap of `table` and puts the valid copies found there in place of the readings that are not.
 pub(super) fn fill_in<D: ReadAt + ?Sized>(device: &D, table: &Table, copies: &mut [CopyReport; 2]) {
+    each_copy(device, table, |found| {
+        let Some(report) = copies.iter_mut().find(|report| report.which == found.which) else {
+            return;
+        };
+        let newer = match report.reading {
+            Reading::Valid(known) => found.superblock.sequence > known.sequence,
+            _ => true,
+        };
+        if newer {
+            *report = CopyReport {
+                offset: found.offset,
+                reading: Reading::Valid(found.superblock),
+                error: None,
+                ..*report
+            };
+        }
+    });
+}
+
+/// All valid copies of `table`'s super block in its gap, at their fixed places and elsewhere, in the order of their offsets.
+pub fn copies_in_gap<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Vec<Found> {
+    let mut all = Vec::new();
+    each_copy(device, table, |found| all.push(found));
+    all
+}
+
+/// Calls `visit` with each valid copy of `table`'s super block in its gap.
+fn each_copy<D: ReadAt + ?Sized>(device: &D, table: &Table, mut visit: impl FnMut(Found)) {
     let gap = table.gap();
     let Some(start) = gap.base().align_up(COPY) else { return };
     let end = gap.end().min(DeviceRange::clamped(start, SEARCH_LIMIT).end());
@@ -26,12 +65,12 @@ pub(super) fn fill_in<D: ReadAt + ?Sized>(device: &D, table: &Table, copies: &mu
         let length = usize::try_from(left.0).unwrap_or(CHUNK).min(CHUNK);
         let Some(chunk) = buffer.get_mut(..length) else { return };
         match device.read_exact_at(at, chunk) {
-            Ok(()) => search_chunk(chunk, at, table, copies),
+            Ok(()) => search_chunk(chunk, at, table, &mut visit),
             // A bad spot hides the copies near it, not those beyond: page by page, past the ones that fail.
             Err(_) => {
                 for (page, offset) in chunk.chunks_exact_mut(COPY_SIZE).zip(pages_from(at)) {
                     if device.read_exact_at(offset, page).is_ok() {
-                        search_chunk(page, offset, table, copies);
+                        search_chunk(page, offset, table, &mut visit);
                     }
                 }
             }
@@ -51,28 +90,18 @@ fn pages_from(start: DeviceOffset) -> impl Iterator<Item = DeviceOffset> {
     std::iter::successors(Some(start), |at| at.checked_add(COPY))
 }
 
-fn search_chunk(chunk: &[u8], start: DeviceOffset, table: &Table, copies: &mut [CopyReport; 2]) {
+fn search_chunk(chunk: &[u8], start: DeviceOffset, table: &Table, visit: &mut impl FnMut(Found)) {
     let (pages, _) = chunk.as_chunks::<COPY_SIZE>();
     for (page, offset) in pages.iter().zip(pages_from(start)) {
         let Some(which) = Which::of_signature(page) else {
             continue;
         };
-        let found = reading(page, which, offset, Some(table));
-        let Reading::Valid(superblock) = found else { continue };
-        let Some(report) = copies.iter_mut().find(|report| report.which == which) else {
-            continue;
-        };
-        let newer = match report.reading {
-            Reading::Valid(known) => superblock.sequence > known.sequence,
-            _ => true,
-        };
-        if newer {
-            *report = CopyReport {
+        if let Reading::Valid(superblock) = reading(page, which, offset, Some(table)) {
+            visit(Found {
+                which,
                 offset,
-                reading: found,
-                error: None,
-                ..*report
-            };
+                superblock,
+            });
         }
     }
 }

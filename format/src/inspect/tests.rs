@@ -634,6 +634,34 @@ fn of_several_copies_elsewhere_the_newest_counts() {
 }
 
 #[test]
+fn all_copies_in_the_gap_are_listed() {
+    let mut disk = Disk::prepared();
+    let elsewhere = [DeviceOffset(64 << 10), DeviceOffset(3 * MIB)];
+    for (which, place) in Which::BOTH.into_iter().zip(elsewhere) {
+        disk.put(place.0, &superblock().encode_at(which, place));
+    }
+    let foreign = SuperBlock {
+        disk_guid: uuid::Uuid::from_u128(9),
+        ..superblock()
+    };
+    let place = DeviceOffset(128 << 10);
+    disk.put(place.0, &foreign.encode_at(Which::Primary, place));
+    let in_partition = DeviceOffset(DATA + MIB);
+    disk.put(in_partition.0, &superblock().encode_at(Which::Primary, in_partition));
+    let found: Vec<_> = copies_in_gap(&disk, disk.inspect().table().unwrap())
+        .into_iter()
+        .map(|found| (found.which, found.offset))
+        .collect();
+    let expected = [
+        (Which::Primary, elsewhere[0]),
+        (Which::Primary, Which::Primary.offset()),
+        (Which::Backup, Which::Backup.offset()),
+        (Which::Backup, elsewhere[1]),
+    ];
+    assert_eq!(found, expected, "neither another table's nor one in a partition");
+}
+
+#[test]
 fn tables_agree_only_if_all_is_the_same() {
     let table = |disk: &Disk| disk.inspect().primary_table.unwrap();
     let partitions = [(DATA, 32 * MIB), (32 * MIB, 60 * MIB)];

@@ -636,7 +636,7 @@ fn of_several_copies_elsewhere_the_newest_counts() {
 #[test]
 fn all_copies_in_the_gap_are_listed() {
     let mut disk = Disk::prepared();
-    let elsewhere = [DeviceOffset(64 << 10), DeviceOffset(3 * MIB)];
+    let elsewhere = [DeviceOffset(64 << 10), DeviceOffset(1792 << 10)];
     for (which, place) in Which::BOTH.into_iter().zip(elsewhere) {
         disk.put(place.0, &superblock().encode_at(which, place));
     }

@@ -1,9 +1,9 @@
 //! What a machine is made of, and QEMU's command line for it.
 
-use crate::manifest::Manifest;
-use crate::snapshot;
+use crate::manifest::{Hypervisor, Manifest};
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Emulated (nested virtualisation may be there and not work), with one processor: with more, emulation is several times slower.
@@ -30,36 +30,6 @@ pub enum Kind {
     Bare,
     /// Xen, and Linux as its PV Dom0.
     Xen,
-}
-
-/// Which build of Xen starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hypervisor {
-    /// Debian's.
-    Stock,
-    /// With the project's patches.
-    Patched,
-    /// With the patches, and with assertions.
-    Debug,
-}
-
-impl Hypervisor {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Stock, Self::Patched, Self::Debug];
-
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stock => "stock",
-            Self::Patched => "patched",
-            Self::Debug => "debug",
-        }
-    }
-
-    /// Whether it takes reports.
-    pub fn knows_pmem(self) -> bool {
-        self != Self::Stock
-    }
 }
 
 /// What a machine runs from.
@@ -103,7 +73,13 @@ pub(crate) fn software(manifest: &Manifest, config: &Config) -> std::io::Result<
         Kind::Bare => files.push(software.vmlinuz),
         Kind::Xen => files.extend([hypervisor(manifest, config)?, software.vmlinux]),
     }
-    files.into_iter().map(snapshot::identity).collect()
+    files.into_iter().map(identity).collect()
+}
+
+/// What of a file says that it is the same as before.
+fn identity(file: &Path) -> std::io::Result<(u64, i64, i64)> {
+    let metadata = fs::metadata(file)?;
+    Ok((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// What sets a machine apart from others of the same software, before anything has looked at what is on its NVDIMMs.

@@ -1,12 +1,41 @@
 //! What `cargo xtask e2e` has made for the scenarios.
 
-use crate::machine::Hypervisor;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 /// The environment variable that names the manifest's file.
 pub const VARIABLE: &str = "XEN_PMEM_E2E";
+
+/// Which build of Xen starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hypervisor {
+    /// Debian's.
+    Stock,
+    /// With the project's patches.
+    Patched,
+    /// With the patches, and with assertions.
+    Debug,
+}
+
+impl Hypervisor {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Stock, Self::Patched, Self::Debug];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Patched => "patched",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// Whether it takes reports.
+    pub fn knows_pmem(self) -> bool {
+        self != Self::Stock
+    }
+}
 
 /// Where everything is.
 #[derive(Clone, Debug, Deserialize)]

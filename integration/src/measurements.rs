@@ -9,8 +9,8 @@ mod guard;
 mod hypercall;
 
 use crate::layout::Layout;
-use crate::machine::{Config, Hypervisor, Nvdimm};
-use crate::manifest::Manifest;
+use crate::machine::{Config, Nvdimm};
+use crate::manifest::{Hypervisor, Manifest};
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;

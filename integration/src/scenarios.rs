@@ -25,8 +25,8 @@ mod xen_sizing;
 
 use crate::image::{self, MIB};
 use crate::layout::Layout;
-use crate::machine::{Config, Hypervisor, Kind, Nvdimm};
-use crate::manifest::Manifest;
+use crate::machine::{Config, Kind, Nvdimm};
+use crate::manifest::{Hypervisor, Manifest};
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
 use std::path::{Path, PathBuf};

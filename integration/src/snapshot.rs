@@ -13,7 +13,6 @@ use serde_json::json;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -151,12 +150,6 @@ fn ignore_shared(qmp: &mut Qmp) -> Result<()> {
     let capability = json!({ "capability": "x-ignore-shared", "state": true });
     qmp.execute("migrate-set-capabilities", json!({ "capabilities": [capability] }))?;
     Ok(())
-}
-
-/// What of a file says that it is the same as before.
-pub(crate) fn identity(file: &Path) -> io::Result<(u64, i64, i64)> {
-    let metadata = fs::metadata(file)?;
-    Ok((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// Removes the snapshots of what was called `name` and is another one now: all but `family`, which another scenario may be making.

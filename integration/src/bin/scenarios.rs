@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use xen_pmem_integration::image::{self, MIB};
-use xen_pmem_integration::machine::{Config, Hypervisor, Kind, Nvdimm};
-use xen_pmem_integration::manifest::Manifest;
+use xen_pmem_integration::machine::{Config, Kind, Nvdimm};
+use xen_pmem_integration::manifest::{Hypervisor, Manifest};
 use xen_pmem_integration::scenarios::{Run, Variant, variants};
 use xen_pmem_integration::vm::{self, Vm};
 

@@ -3,7 +3,8 @@
 use super::{NVDIMM_SIZE, Run, bare_provision};
 use crate::image::MIB;
 use crate::layout::Layout;
-use crate::machine::{Hypervisor, Kind};
+use crate::machine::Kind;
+use crate::manifest::Hypervisor;
 use crate::vm::Vm;
 use crate::{image, xenstore};
 use anyhow::{Context as _, Result, ensure};

@@ -34,7 +34,6 @@ impl ExitStatus {
     }
 }
 
-#[cfg(feature = "std")]
 impl From<ExitStatus> for std::process::ExitCode {
     fn from(status: ExitStatus) -> Self {
         Self::from(status.code())
@@ -57,7 +56,6 @@ mod tests {
             ExitStatus::Unsupported,
         ];
         assert_eq!(all.map(ExitStatus::code), [0, 1, 2, 3, 4, 5, 6]);
-        #[cfg(feature = "std")]
         for status in all {
             let code = std::process::ExitCode::from(status);
             let expected = std::process::ExitCode::from(status.code());

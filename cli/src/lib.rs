@@ -1,5 +1,7 @@
 //! What the command lines of all tools have in common, so that they print, log, fail and end alike.
 
+pub mod exit;
+
 use crate::exit::ExitStatus;
 use clap::ArgAction;
 use serde::Serialize;

@@ -8,9 +8,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use tempfile::TempDir;
-use xen_pmem_discover::node::Nodes;
 use xen_pmem_discover::scan::{Options, scan};
-use xen_pmem_discover::sysfs::SysfsRoot;
+use xen_pmem_nvdimm::node::Nodes;
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 /// The tree that was recorded of a Dom0 with eight NVDIMMs: a line for each file (F) or link (L), its path and content.
 const EIGHT: &str = include_str!("../tests/recorded/eight-xen.tree");

@@ -8,8 +8,8 @@ mod text;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 
 /// Finds persistent memory prepared for Xen and its physical addresses. Reads only.
 #[derive(Debug, Parser)]
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         Command::Guard(arguments) => guard::run(arguments, flags),
         Command::Monitor(arguments) => monitor::run(arguments, flags),
     };
-    xen_pmem_format::cli::end(PROGRAM, result)
+    xen_pmem_cli::end(PROGRAM, result)
 }
 
 /// The program's name, for messages.

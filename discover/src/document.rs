@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+use xen_pmem_nvdimm::mode;
 
 /// The schema's number.
 pub const SCHEMA: u32 = 1;
@@ -99,6 +100,17 @@ pub enum Mode {
     Sector,
     /// An image file.
     Image,
+}
+
+impl From<mode::Mode> for Mode {
+    fn from(mode: mode::Mode) -> Self {
+        match mode {
+            mode::Mode::Raw => Self::Raw,
+            mode::Mode::Fsdax => Self::Fsdax,
+            mode::Mode::Devdax => Self::Devdax,
+            mode::Mode::Sector => Self::Sector,
+        }
+    }
 }
 
 /// One partition's physical addresses.

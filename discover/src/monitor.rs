@@ -202,8 +202,8 @@ mod tests {
         let root = root.path();
         plug(root, 0);
         let options = Options {
-            sysfs: crate::sysfs::SysfsRoot::new(root.join("sys")),
-            nodes: crate::node::Nodes::Recorded(root.join("dev")),
+            sysfs: xen_pmem_nvdimm::sysfs::SysfsRoot::new(root.join("sys")),
+            nodes: xen_pmem_nvdimm::node::Nodes::Recorded(root.join("dev")),
             ..Options::default()
         };
         let mut monitor = Monitor::new(options, Told(fs::File::open("/dev/null").unwrap(), Vec::new()));

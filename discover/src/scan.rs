@@ -1,20 +1,20 @@
 //! Looking once: which persistent memory is there, and what of it is prepared.
 
 use crate::document::{self, Device, Mode, SCHEMA, Span, State};
-use crate::firmware;
-use crate::namespace::{self, Disk, Namespace, Presented};
-use crate::node::{self, Nodes};
-use crate::physical_memory::PhysicalMemory;
 use crate::placement::{self, Placement};
-use crate::sysfs::{self, SysfsRoot};
-use crate::unbound::{self, Unbound, WillBe};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_format::inspect::inspect;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+use xen_pmem_nvdimm::firmware;
+use xen_pmem_nvdimm::namespace::{self, Disk, Namespace, Presented};
+use xen_pmem_nvdimm::node::{self, Nodes};
+use xen_pmem_nvdimm::physical_memory::PhysicalMemory;
+use xen_pmem_nvdimm::sysfs::{self, SysfsRoot};
+use xen_pmem_nvdimm::unbound::{self, Unbound, WillBe};
 
 /// What to look at.
 #[derive(Clone, Debug, Default)]
@@ -93,8 +93,12 @@ impl Error {
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             Self::NoSysfs(_) | Self::Base { .. } | Self::NotAnImage => ExitStatus::Usage,
-            Self::Node(error) => error.exit_status(),
-            Self::Sysfs(_) | Self::Io(_) | Self::Memory { .. } | Self::Firmware(_) => ExitStatus::Failed,
+            Self::Node(node::Error::Partition { .. } | node::Error::NotPersistentMemory | node::Error::NotADevice) => {
+                ExitStatus::Usage
+            }
+            Self::Node(_) | Self::Sysfs(_) | Self::Io(_) | Self::Memory { .. } | Self::Firmware(_) => {
+                ExitStatus::Failed
+            }
         }
     }
 }
@@ -288,7 +292,7 @@ fn inspect_memory(memory: &PhysicalMemory, namespace: &Namespace, unbound: &Unbo
     };
     let placement = Placement {
         device: namespace.name.clone(),
-        mode,
+        mode: mode.into(),
         region: namespace.region,
         namespace: namespace.range,
         start: range.base(),
@@ -302,7 +306,7 @@ fn inspect_disk(nodes: &Nodes, namespace: &Namespace, disk: &Disk, start: PhysAd
     let file = nodes.open(disk)?;
     let placement = Placement {
         device: shown_name(nodes, namespace),
-        mode: namespace.mode,
+        mode: namespace.mode.into(),
         region: namespace.region,
         namespace: namespace.range,
         start,
@@ -317,7 +321,7 @@ fn unsupported(nodes: &Nodes, namespace: &Namespace, reason: &str) -> Device {
         device: shown_name(nodes, namespace),
         state: State::Unsupported,
         uuid: None,
-        mode: namespace.mode,
+        mode: namespace.mode.into(),
         region: Some(Span(namespace.region)),
         namespace: Some(Span(namespace.range)),
         device_range: None,

@@ -7,8 +7,8 @@
 //!
 //! `docs/format.md` is the specification. Everything read from a device is untrusted: each field is checked, with checked
 //! arithmetic, before it is used. With `default-features = false` the crate is `no_std` and holds what any boot loader or
-//! kernel needs to read a super block; the feature `std` adds the partition table and the inspection of whole devices, the feature `cli` what the tools'
-//! command lines have in common.
+//! kernel needs to read a super block; the feature `std` adds the partition table and the inspection of
+//! whole devices.
 //!
 //! Nothing here opens a file.
 
@@ -35,10 +35,7 @@
 )]
 
 mod checksum;
-#[cfg(feature = "cli")]
-pub mod cli;
 pub mod copies;
-pub mod exit;
 pub mod sizing;
 pub mod superblock;
 pub mod units;

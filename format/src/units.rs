@@ -9,6 +9,10 @@ pub const PAGE: Bytes = Bytes(4096);
 /// The alignment of everything Xen maps with superpages and DAX maps with huge pages (x86-64: 2 MiB).
 pub const SUPERPAGE: Bytes = Bytes(2 << 20);
 
+/// The bytes that Linux's sysfs counts block devices and media errors in, whatever the logical block size
+/// (`include/linux/blk_types.h`, `SECTOR_SIZE`).
+pub const SECTOR: Bytes = Bytes(512);
+
 /// A size in bytes.
 ///
 /// Parses decimal or `0x` hexadecimal digits with an optional binary suffix (`K`, `M`, `G`, `T`, also as `KiB` ...):

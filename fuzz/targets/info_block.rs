@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use xen_pmem_discover::info_block::{SIZE, fsdax};
+use xen_pmem_nvdimm::info_block::{SIZE, fsdax};
 use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
 
 fuzz_target!(|input: (u64, u64, &[u8])| {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use xen_pmem_discover::nfit;
+use xen_pmem_nvdimm::nfit;
 
 fuzz_target!(|input: &[u8]| {
     let _ = nfit::ranges(input);

@@ -3,9 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::fs;
-use xen_pmem_discover::node::Nodes;
+use xen_pmem_nvdimm::node::Nodes;
 use xen_pmem_discover::scan::{Options, scan};
-use xen_pmem_discover::sysfs::SysfsRoot;
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 /// The attributes that a scan may read, of a region with a raw and a fsdax namespace.
 const ATTRIBUTES: &[&str] = &[

@@ -3,13 +3,13 @@
 //! Sources: Linux `Documentation/ABI/testing/sysfs-bus-nvdimm`, `drivers/base/bus.c` (`bind`, `unbind`), `drivers/nvdimm/bus.c`
 //! (`wait_probe`: returns when all that is being probed has been).
 
+use crate::sysfs::{Directory, SysfsRoot};
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use xen_pmem_discover::sysfs::{Directory, SysfsRoot};
 
 /// The drivers of the bus's devices by what these are called, in the order in which they must be bound: labels are read before
 /// a region is looked at, and a namespace says what else it is.

@@ -3,7 +3,7 @@
 //! Right for NVDIMMs without labels, where libnvdimm makes one namespace of each range. With labels a namespace is a part of a
 //! range; what is found of it then does not fit the range, and is not believed.
 
-use crate::document::Mode;
+use crate::mode::Mode;
 use crate::namespace::{Namespace, Presented};
 use crate::nfit;
 use crate::sysfs::SysfsRoot;

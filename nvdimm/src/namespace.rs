@@ -6,15 +6,11 @@
 //! `mode_show`, `resource_show`), `pfn_devs.c` (`resource_show`: the namespace's start, padding and data offset together; no value
 //! without a driver), `region_devs.c`.
 
-use crate::document::Mode;
+use crate::mode::Mode;
 use crate::sysfs::{Directory, Error, SysfsRoot};
 use crate::unbound::{self, Unbound};
 use uuid::Uuid;
-use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
-
-/// The bytes that sysfs counts block devices and media errors in, whatever the logical block size
-/// (`include/linux/blk_types.h`, `SECTOR_SIZE`).
-pub(crate) const SECTOR: Bytes = Bytes(512);
+use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange, SECTOR};
 
 /// One namespace with a size, as sysfs describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use xen_pmem_format::exit::ExitStatus;
 
 /// Where device nodes are, and what they have to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,18 +57,6 @@ pub enum Error {
     /// It could not be opened.
     #[error("cannot be opened: {0}")]
     Open(io::Error),
-}
-
-impl Error {
-    /// How a tool ends that met it.
-    pub fn exit_status(&self) -> ExitStatus {
-        match self {
-            Self::Partition { .. } | Self::NotPersistentMemory | Self::NotADevice => ExitStatus::Usage,
-            Self::NotFound | Self::NotANode | Self::AnotherDevice { .. } | Self::NotAnImage | Self::Open(_) => {
-                ExitStatus::Failed
-            }
-        }
-    }
 }
 
 impl Nodes {

@@ -4,13 +4,12 @@
 //! then pfn, then dax, else raw), `btt_devs.c` (`nd_btt_version`: at 4 KiB, or for labelled namespaces at 0), `pfn_devs.c`
 //! (`nd_pfn_validate`: an info block of another namespace is none).
 
-use crate::document::Mode;
 use crate::info_block::{self, Fsdax, Invalid, MemoryMap};
-use crate::namespace::SECTOR;
+use crate::mode::Mode;
 use std::io;
 use uuid::Uuid;
 use xen_pmem_format::read::ReadAt;
-use xen_pmem_format::units::{Address as _, DeviceOffset, LbaSize, PhysAddr, PhysRange};
+use xen_pmem_format::units::{Address as _, DeviceOffset, LbaSize, PhysAddr, PhysRange, SECTOR};
 
 /// What sysfs, or the firmware, says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

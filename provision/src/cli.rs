@@ -16,8 +16,8 @@ use crate::target;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::path::Path;
 use std::process::ExitCode;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::State;
 
 /// The program's name.
@@ -89,7 +89,7 @@ pub fn main() -> ExitCode {
         Command::Backup(arguments) => backup::run(arguments, flags),
         Command::Restore(arguments) => restore::run(arguments, flags),
     };
-    xen_pmem_format::cli::end(PROGRAM, result)
+    xen_pmem_cli::end(PROGRAM, result)
 }
 
 /// What went wrong with a target.

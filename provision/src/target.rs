@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _}
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, inspect};
 use xen_pmem_format::read::ReadAt as _;
 use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};

@@ -13,13 +13,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_discover::document::Scan;
-use xen_pmem_discover::node::Nodes;
-use xen_pmem_discover::physical_memory::DEV_MEM;
 use xen_pmem_discover::scan::{self, Options};
-use xen_pmem_discover::sysfs::SysfsRoot;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_nvdimm::node::Nodes;
+use xen_pmem_nvdimm::physical_memory::DEV_MEM;
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 /// The program's name.
 const PROGRAM: &str = "xen-pmem-report";
@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
         Command::Watch(arguments) => watch::run(arguments, flags),
         Command::Withdraw(arguments) => withdraw::run(arguments, flags),
     };
-    xen_pmem_format::cli::end(PROGRAM, result)
+    xen_pmem_cli::end(PROGRAM, result)
 }
 
 /// The schema's number of the documents that the commands print.

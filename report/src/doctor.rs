@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use xen_pmem_discover::document::{Device, Mode, State};
-use xen_pmem_discover::nfit;
+use xen_pmem_nvdimm::nfit;
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

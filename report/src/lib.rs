@@ -7,7 +7,6 @@ pub mod cli;
 pub mod doctor;
 pub mod host;
 pub mod hypercall;
-pub mod nd_bus;
 pub mod report;
 pub mod sink;
 pub mod status;

@@ -1,4 +1,4 @@
-//! `cargo xtask coverage`: which lines of the format and of the provisioner the tests run.
+//! `cargo xtask coverage`: which lines of the format, the provisioner and the two libraries between them the tests run.
 
 use crate::command;
 use crate::mutants;
@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 /// The crates that are measured, by their folders.
-const CRATES: [&str; 2] = ["format", "provision"];
+const CRATES: [&str; 4] = ["format", "nvdimm", "cli", "provision"];
 
 /// Runs their tests and counts lines.
 ///

@@ -12,7 +12,7 @@ use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// The bytes that the block layer counts in, whatever a device's logical blocks are.
-const SECTOR: u64 = crate::namespace::SECTOR.0;
+const SECTOR: u64 = xen_pmem_format::units::SECTOR.0;
 
 /// A disk's number, as the kernel has it: 12 bits of major, 20 of minor number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

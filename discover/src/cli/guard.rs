@@ -2,8 +2,8 @@
 
 use clap::Args;
 use std::path::PathBuf;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
@@ -46,8 +46,8 @@ mod watching {
     use std::collections::BTreeMap;
     use std::os::unix::fs::MetadataExt as _;
     use std::time::Duration;
-    use xen_pmem_format::cli::{Failure, Flags, Printed};
-    use xen_pmem_format::exit::ExitStatus;
+    use xen_pmem_cli::exit::ExitStatus;
+    use xen_pmem_cli::{Failure, Flags, Printed};
     use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
 
     const SCHEMA: u32 = 1;

@@ -7,8 +7,8 @@ use crate::monitor::changes::Event;
 use crate::monitor::wait::Stop;
 use crate::scan::Options;
 use clap::Args;
-use xen_pmem_format::cli::{Failure, Flags, Printed};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags, Printed};
 
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:

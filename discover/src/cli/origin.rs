@@ -4,8 +4,8 @@ use super::failed;
 use crate::monitor::Source;
 use crate::monitor::netlink::Netlink;
 use clap::ValueEnum;
-use xen_pmem_format::cli::Failure;
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::Failure;
+use xen_pmem_cli::exit::ExitStatus;
 
 /// Where events come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

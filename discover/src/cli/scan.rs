@@ -1,15 +1,15 @@
 //! `scan`: looks once.
 
 use super::{PROGRAM, text};
-use crate::node::Nodes;
-use crate::physical_memory::DEV_MEM;
 use crate::scan::{self, Options};
-use crate::sysfs::SysfsRoot;
 use clap::Args;
 use std::path::PathBuf;
-use xen_pmem_format::cli::{Failure, Flags, complain};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags, complain};
 use xen_pmem_format::units::PhysAddr;
+use xen_pmem_nvdimm::node::Nodes;
+use xen_pmem_nvdimm::physical_memory::DEV_MEM;
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:

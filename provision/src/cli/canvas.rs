@@ -1,7 +1,7 @@
 //! What standard output can show.
 
 use crate::picture::bar::Canvas;
-use xen_pmem_format::cli;
+use xen_pmem_cli as cli;
 
 /// How wide a picture is where nobody says how wide the terminal is.
 const COLUMNS: usize = 80;

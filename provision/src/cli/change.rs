@@ -7,8 +7,8 @@ use crate::step::{self, Step};
 use crate::target::{Access, Target};
 use serde::Serialize;
 use std::path::Path;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::Inspection;
 
 /// A write as a document has it.

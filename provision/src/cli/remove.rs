@@ -4,8 +4,8 @@ use super::change::Change;
 use super::failure;
 use crate::remove::{self, Error};
 use std::path::PathBuf;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::State;
 
 #[derive(Debug, clap::Args)]

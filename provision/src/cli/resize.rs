@@ -5,8 +5,8 @@ use super::init::now;
 use super::{failure, unusable};
 use crate::resize::{self, Error};
 use std::path::PathBuf;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::units::{Bytes, PhysAddr};
 

@@ -6,8 +6,8 @@ use crate::backup::{Backup, MAX_FILE};
 use crate::restore::{self, Error};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::{Inspection, State};
 
 #[derive(Debug, clap::Args)]

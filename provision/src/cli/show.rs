@@ -7,8 +7,8 @@ use crate::picture::{self, drawing, parts};
 use crate::target::{Access, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::units::PhysAddr;
 
 #[derive(Debug, clap::Args)]

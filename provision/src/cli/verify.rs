@@ -4,8 +4,8 @@ use super::{status_of, unusable_document};
 use crate::document::Document;
 use crate::target::{Access, Target};
 use std::path::PathBuf;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::{Inspection, State};
 
 #[derive(Debug, clap::Args)]

@@ -3,17 +3,17 @@
 pub(crate) mod sinks;
 
 use super::{SCHEMA, When, failed, read_scan, require_dom0, scan_host, take_turn};
-use crate::nd_bus::NdBus;
 use crate::report::{self, Refusal, Report};
 use serde::Serialize;
 use sinks::{Sinks, Sunk};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use uuid::Uuid;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags, in_journal};
 use xen_pmem_discover::document::{self, Scan, State};
-use xen_pmem_discover::sysfs::SysfsRoot;
-use xen_pmem_format::cli::{Failure, Flags, in_journal};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_nvdimm::bus::NdBus;
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]

@@ -10,8 +10,8 @@ use anstyle::{AnsiColor, Style};
 use serde::{Serialize, Serializer};
 use std::fmt::Write as _;
 use std::path::Path;
-use xen_pmem_format::cli::{self, Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{self as cli, Failure, Flags};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}

@@ -2,11 +2,11 @@
 
 use super::{SCHEMA, failed, require_dom0, take_turn};
 use crate::hypercall::Hypercall;
-use crate::nd_bus::NdBus;
 use serde::Serialize;
-use xen_pmem_discover::sysfs::SysfsRoot;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
+use xen_pmem_nvdimm::bus::NdBus;
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

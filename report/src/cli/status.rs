@@ -7,9 +7,9 @@ use crate::status::{self, Hypervisor, InHypervisor};
 use crate::xenstore::{Published, XenStore};
 use serde::Serialize;
 use std::fmt::Write as _;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_discover::document::{Scan, Span};
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
 use xen_pmem_format::units::Bytes;
 
 #[derive(Debug, clap::Args)]

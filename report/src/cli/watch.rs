@@ -9,13 +9,13 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags, Printed};
 use xen_pmem_discover::cli::origin::Origin;
 use xen_pmem_discover::document::Device;
 use xen_pmem_discover::monitor::Monitor;
 use xen_pmem_discover::monitor::wait::Stop;
 use xen_pmem_discover::scan::Options;
-use xen_pmem_format::cli::{Failure, Flags, Printed};
-use xen_pmem_format::exit::ExitStatus;
 
 /// How often XenStore is looked at: a xenstored that was started anew knows nothing.
 const INTERVAL: Duration = Duration::from_secs(5);

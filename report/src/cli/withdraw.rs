@@ -3,8 +3,8 @@
 use super::{SCHEMA, failed, require_dom0, take_turn};
 use crate::xenstore::{Published, XenStore};
 use serde::Serialize;
-use xen_pmem_format::cli::{Failure, Flags};
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {

@@ -2,7 +2,6 @@
 
 use super::super::failed;
 use crate::hypercall::{Hypercall, Privcmd};
-use crate::nd_bus::NdBus;
 use crate::report::{self, Refusal, Report};
 use crate::sink::{Error, Outcome, Receipt, Sink, Verdict};
 use crate::xenstore::XenStore;
@@ -12,9 +11,10 @@ use serde::Serialize;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
-use xen_pmem_format::cli::Failure;
-use xen_pmem_format::exit::ExitStatus;
+use xen_pmem_cli::Failure;
+use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_format::units::Bytes;
+use xen_pmem_nvdimm::bus::NdBus;
 
 /// Where to report to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -206,7 +206,7 @@ fn journal(report: &Report, sunk: &Sunk, status: ExitStatus) {
     } = *sunk;
     if matches!(status, ExitStatus::Done | ExitStatus::Unsupported) {
         tracing::info!(device, reservation, sink, outcome, used, "{device}: {sunk}");
-    } else if xen_pmem_format::cli::in_journal() {
+    } else if xen_pmem_cli::in_journal() {
         tracing::error!(device, reservation, sink, outcome, "{device}: {sunk}");
     }
 }

@@ -1,0 +1,20 @@
+//! Persistent memory as Linux's libnvdimm, the firmware and `/dev/mem` describe it.
+//!
+//! [`sysfs`] reads attributes. [`namespace`] says what each namespace is and where it lies. Before a driver is bound there is no block
+//! device: [`unbound`] foresees what it will be, from an [`info_block`] in the bytes that [`physical_memory`] shows. Before libnvdimm
+//! is there, [`firmware`] names the ranges of the [`nfit`]. [`node`] opens a device's node, and [`bus`] binds drivers.
+//!
+//! Only [`bus`] changes anything.
+
+#![deny(unsafe_code)]
+
+pub mod bus;
+pub mod firmware;
+pub mod info_block;
+pub mod mode;
+pub mod namespace;
+pub mod nfit;
+pub mod node;
+pub mod physical_memory;
+pub mod sysfs;
+pub mod unbound;

@@ -1,9 +1,10 @@
 //! What scenarios do in a guest, in the words of scenarios.
 
+use crate::poll;
 use crate::vm::{Output, Vm};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Drivers that libnvdimm needs for namespaces.
 const NVDIMM_CORE: &[&str] = &["libnvdimm", "nfit"];
@@ -133,14 +134,9 @@ impl Vm {
     ///
     /// If it does not appear within half a minute.
     pub fn wait_for(&mut self, path: &str) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if self.exec(&["test", "-e", path], "")?.code == Some(0) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "{path} does not appear");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        poll::until(&format!("{path} is there"), Duration::from_secs(30), || {
+            Ok((self.exec(&["test", "-e", path], "")?.code == Some(0)).then_some(()))
+        })
     }
 
     /// Starts xenstored, and makes the domain that it runs in known to it as Dom0.

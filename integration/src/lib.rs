@@ -12,6 +12,7 @@ pub mod machine;
 pub mod manifest;
 pub mod measurements;
 pub mod panic;
+pub mod poll;
 pub mod protocol;
 pub mod qmp;
 pub mod scenarios;

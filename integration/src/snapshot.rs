@@ -7,21 +7,20 @@
 
 use crate::machine::{self, Config, Root};
 use crate::manifest::Manifest;
+use crate::poll;
 use crate::qmp::Qmp;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// QEMU's arguments for a machine that is to be woken up.
 pub(crate) const WAITING: [&str; 2] = ["-incoming", "defer"];
 /// How long QEMU may take to save or to load a machine's devices; it takes a fraction of a second.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How often it is asked.
-const TICK: Duration = Duration::from_millis(5);
 /// What a disk must have left for a snapshot to be taken.
 const ROOM: u64 = 8 << 30;
 
@@ -97,19 +96,14 @@ impl Snapshot {
         ignore_shared(qmp)?;
         let save = format!("exec:cat >{}", quoted(&making.join("devices")));
         qmp.execute("migrate", json!({ "uri": save }))?;
-        let deadline = Instant::now() + LIMIT;
-        loop {
+        poll::until("QEMU has saved the machine", LIMIT, || {
             let progress = qmp.execute("query-migrate", json!({}))?;
             match progress["status"].as_str() {
-                Some("completed") => break,
+                Some("completed") => Ok(Some(())),
                 Some("failed" | "cancelled") => bail!("QEMU cannot save the machine: {progress}"),
-                _ => ensure!(
-                    Instant::now() < deadline,
-                    "QEMU does not get done with saving: {progress}"
-                ),
+                _ => Ok(None),
             }
-            std::thread::sleep(TICK);
-        }
+        })?;
         fs::copy(console, making.join("console"))?;
         fs::rename(&making, &self.folder).context("keeping the snapshot")
     }
@@ -129,15 +123,10 @@ impl Snapshot {
         ignore_shared(qmp)?;
         let load = format!("exec:cat {}", quoted(&self.folder.join("devices")));
         qmp.execute("migrate-incoming", json!({ "uri": load }))?;
-        let deadline = Instant::now() + LIMIT;
-        loop {
+        poll::until("the machine is awake", LIMIT, || {
             let status = qmp.execute("query-status", json!({}))?;
-            if status["running"] == true {
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "the machine does not wake up: {status}");
-            std::thread::sleep(TICK);
-        }
+            Ok((status["running"] == true).then_some(()))
+        })
     }
 
     fn making(&self) -> PathBuf {

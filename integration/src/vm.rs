@@ -3,6 +3,7 @@
 use crate::machine::{self, Config, Kind, Memory, Nvdimm, Root};
 use crate::manifest::Manifest;
 use crate::panic;
+use crate::poll;
 use crate::protocol::{Action, Message, Outcome, Request};
 use crate::qmp::Qmp;
 use crate::snapshot::{self, Snapshot};
@@ -14,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-/// How long a machine may take until its agent says hello; it takes about ten seconds.
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
-/// How long a step may take.
+/// How long a machine may take until its agent says hello. It takes about ten seconds, an installed system up to a minute; nothing has
+/// been measured yet that this could be scaled by, so it allows for a host five times as slow.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// How long a step may take on an ordinary host.
 const STEP_LIMIT: Duration = Duration::from_secs(180);
 /// How long it gets for the rest of an answer that has been overdue.
 const NUDGE_LIMIT: Duration = Duration::from_secs(5);
@@ -145,9 +147,15 @@ impl Vm {
 
     /// Boots a machine and waits until its agent is up.
     fn start(manifest: &Manifest, config: &Config, memory: Memory<'_>, console: &Path) -> Result<Self, Error> {
+        let begin = Instant::now();
         let mut vm = Self::launch(manifest, config, memory, console, &[])?;
         match vm.receive(BOOT_LIMIT, "booting") {
-            Ok(Message::Hello { xen }) if xen == (config.kind == Kind::Xen) => Ok(vm),
+            Ok(Message::Hello { xen }) if xen == (config.kind == Kind::Xen) => {
+                if config.root == Root::Memory {
+                    poll::booted(begin.elapsed());
+                }
+                Ok(vm)
+            }
             Ok(message) => Err(vm.not_up(format!("its agent said {message:?}"))),
             Err(Error::Hung { tail, .. }) => Err(Error::NotUp {
                 reason: format!("no word from its agent in {} s", BOOT_LIMIT.as_secs()),
@@ -160,12 +168,16 @@ impl Vm {
 
     /// Wakes a machine up.
     fn wake(manifest: &Manifest, config: &Config, snapshot: &Snapshot, console: &Path) -> Result<Self, Error> {
+        let begin = Instant::now();
         let memory = snapshot.memory();
         let vm = Self::launch(manifest, config, Memory::From(&memory), console, &snapshot::WAITING)?;
         // Until it runs, what is sent to its agent can be lost.
         let awake = vm.qmp().and_then(|mut qmp| snapshot.wake(&mut qmp));
         match awake {
-            Ok(()) => Ok(vm),
+            Ok(()) => {
+                poll::woken(begin.elapsed());
+                Ok(vm)
+            }
             Err(error) => Err(Error::NotUp {
                 reason: format!("it cannot be woken up: {error:#}"),
                 tail: vm.tail(),
@@ -299,7 +311,7 @@ impl Vm {
     /// If it does not turn itself off, or breaks while it does.
     pub fn power_off(mut self) -> Result<(), Error> {
         self.send(Action::PowerOff)?;
-        let deadline = Instant::now() + POWER_OFF_LIMIT;
+        let deadline = Instant::now() + poll::limit(POWER_OFF_LIMIT);
         while self.qemu.try_wait()?.is_none() {
             self.check_console()?;
             if Instant::now() > deadline {
@@ -422,7 +434,7 @@ impl Vm {
 
     fn request(&mut self, action: Action, what: &str) -> Result<Outcome, Error> {
         let id = self.send(action)?;
-        match self.receive(STEP_LIMIT, what)? {
+        match self.receive(poll::limit(STEP_LIMIT), what)? {
             Message::Reply {
                 id: of,
                 result: Outcome::Failed { error },

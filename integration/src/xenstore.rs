@@ -1,10 +1,14 @@
 //! XenStore as the guest's own tools show it.
 
+use crate::poll;
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
+use std::time::Duration;
 
 /// The documented place of all reports.
 pub const ROOT: &str = "/tool/xen-pmem";
+/// How long an event of the watch may take.
+const LIMIT: Duration = Duration::from_secs(5);
 /// Where the watch's events go.
 const EVENTS: &str = "/run/xenstore-watch.log";
 
@@ -65,13 +69,10 @@ impl Watch {
         vm.wait_for(EVENTS)?;
         let watch = Self;
         // Registering makes the first event.
-        for _ in 0..100 {
-            if watch.events(vm)? == 1 {
-                return Ok(watch);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        anyhow::bail!("xenstore-watch does not say that it watches")
+        poll::until("xenstore-watch is on watch", LIMIT, || {
+            Ok((watch.events(vm)? == 1).then_some(()))
+        })?;
+        Ok(watch)
     }
 
     fn events(&self, vm: &mut Vm) -> Result<usize> {
@@ -90,20 +91,17 @@ impl Watch {
     pub fn ensure_silent(self, vm: &mut Vm) -> Result<()> {
         let marker = format!("{ROOT}/end-of-watch");
         vm.run(&format!("xenstore-write {marker} 1"))?;
-        for _ in 0..100 {
+        let events = poll::until("xenstore-watch shows the write", LIMIT, || {
             let events = vm.run(&format!("cat {EVENTS}"))?;
-            if events.contains(&marker) {
-                vm.run(&format!("xenstore-rm {marker}"))?;
-                let lines: Vec<&str> = events.lines().collect();
-                ensure!(
-                    matches!(lines.as_slice(), [_, last] if last.contains(&marker)),
-                    "XenStore was written: {lines:?}"
-                );
-                return Ok(());
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        anyhow::bail!("xenstore-watch does not show a write")
+            Ok(events.contains(&marker).then_some(events))
+        })?;
+        vm.run(&format!("xenstore-rm {marker}"))?;
+        let lines: Vec<&str> = events.lines().collect();
+        ensure!(
+            matches!(lines.as_slice(), [_, last] if last.contains(&marker)),
+            "XenStore was written: {lines:?}"
+        );
+        Ok(())
     }
 }
 

@@ -3,11 +3,12 @@
 use super::Bench;
 use crate::image::MIB;
 use crate::machine::{Config, Initramfs, Kind, Root};
+use crate::poll;
 use crate::vm::Vm;
 use crate::xenstore;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How large the NVDIMM is.
 const SIZE: u64 = 512 * MIB;
@@ -120,18 +121,14 @@ fn reload(vm: &mut Vm) -> Result<()> {
 
 /// Waits until a node says `ready`, or is not there any more.
 fn wait_for(vm: &mut Vm, node: &str, there: bool) -> Result<()> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let output = vm.exec(&["xenstore-read", node], "")?;
-        if (output.stdout.trim() == "ready") == there {
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "{node} is {:?}; the journal ends with\n{}",
-            output.stdout.trim(),
-            vm.run("journalctl --no-pager -n 30")?
-        );
-        std::thread::sleep(Duration::from_millis(200));
+    let mut last = String::new();
+    let settled = poll::until(&format!("{node} has changed"), LIMIT, || {
+        last = vm.exec(&["xenstore-read", node], "")?.stdout;
+        Ok(((last.trim() == "ready") == there).then_some(()))
+    });
+    if let Err(error) = settled {
+        let journal = vm.run("journalctl --no-pager -n 30")?;
+        return Err(error.context(format!("{node} is {:?}; the journal ends with\n{journal}", last.trim())));
     }
+    Ok(())
 }

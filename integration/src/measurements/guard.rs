@@ -3,10 +3,11 @@
 use super::Bench;
 use crate::image::MIB;
 use crate::machine::{Config, Kind};
+use crate::poll;
 use crate::vm::Vm;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How large the NVDIMM is.
 const SIZE: u64 = 512 * MIB;
@@ -67,17 +68,14 @@ fn start(vm: &mut Vm) -> Result<String> {
     let script = "rm -f /run/guard.*; xen-pmem-discover guard --json > /run/guard.events 2> /run/guard.err &
         echo $! > /run/guard.pid; wait $!; echo $? > /run/guard.exit";
     vm.spawn(&["sh", "-c", script])?;
-    let deadline = Instant::now() + LIMIT;
-    loop {
+    let watching = poll::until("the guard is on watch", LIMIT, || {
         let told = vm.script("cat /run/guard.events 2>/dev/null || true")?;
-        if told.contains("\"watching\"") {
-            return vm.attribute("/run/guard.pid");
-        }
-        if Instant::now() > deadline {
-            bail!("the guard is not on watch; {}", vm.run("cat /run/guard.err")?);
-        }
-        std::thread::sleep(Duration::from_millis(100));
+        Ok(told.contains("\"watching\"").then_some(()))
+    });
+    if let Err(error) = watching {
+        return Err(error.context(vm.run("cat /run/guard.err")?));
     }
+    vm.attribute("/run/guard.pid")
 }
 
 /// Ends the guard, which must have seen nothing.

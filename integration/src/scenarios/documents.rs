@@ -4,10 +4,11 @@
 use super::Run;
 use crate::documents::{self, Command, Document, GUIDE, Place};
 use crate::machine::{Config, Kind, Nvdimm};
+use crate::poll;
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Where commands are run.
 const FOLDER: &str = "/root";
@@ -125,25 +126,27 @@ impl<'a> Session<'a> {
 
     /// Waits for the lines that the document shows, in their order; with `exactly` there are to be no others.
     fn compare(&mut self, shown: &[String], exactly: bool) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
+        let mut last = String::new();
+        let compared = poll::until("it has printed what the document shows", LIMIT, || {
             let printed = self.printed()?;
+            last = printed.join("\n");
             let mut lines = printed.iter();
             let all = shown
                 .iter()
                 .all(|shown| lines.any(|printed| documents::is_as_shown(shown, printed)));
             if all && (!exactly || printed.len() == shown.len()) {
                 self.seen += printed.len() - lines.len();
-                return Ok(());
+                return Ok(Some(()));
             }
-            ensure!(
-                !exactly && Instant::now() < deadline,
-                "it prints\n{}\nand not, as the document has it,\n{}",
-                printed.join("\n"),
+            ensure!(!exactly, "something else was printed");
+            Ok(None)
+        });
+        compared.with_context(|| {
+            format!(
+                "it prints\n{last}\nand not, as the document has it,\n{}",
                 shown.join("\n")
-            );
-            std::thread::sleep(Duration::from_millis(200));
-        }
+            )
+        })
     }
 
     fn end(self) -> Result<()> {

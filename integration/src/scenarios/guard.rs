@@ -2,10 +2,11 @@
 
 use super::{NVDIMM_SIZE, Run};
 use crate::machine::{Config, Kind, Nvdimm};
+use crate::poll;
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long an event may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -146,20 +147,18 @@ fn lines(vm: &mut Vm, name: &str) -> Result<Vec<Value>> {
 
 /// Waits until what it has told is enough.
 fn events(vm: &mut Vm, name: &str, enough: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
+    let mut end = String::new();
+    let told = poll::until("the guard has reported enough", LIMIT, || {
         let told = lines(vm, name)?;
-        if enough(&told) {
-            return Ok(told);
-        }
-        if Instant::now() > deadline {
+        end = format!("{:?}", told.iter().rev().take(5).collect::<Vec<_>>());
+        Ok(enough(&told).then_some(told))
+    });
+    match told {
+        Ok(told) => Ok(told),
+        Err(error) => {
             let errors = vm.run(&format!("cat /run/{name}.err"))?;
-            bail!(
-                "it says {:?} at the end; {errors}",
-                told.iter().rev().take(5).collect::<Vec<_>>()
-            );
+            Err(error.context(format!("its report ends with {end}; {errors}")))
         }
-        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

@@ -3,11 +3,12 @@
 use super::{NVDIMM_SIZE, Prepared, Run};
 use crate::layout::Layout;
 use crate::machine::{Config, Initramfs, Kind, Nvdimm, Root};
+use crate::poll;
 use crate::vm::Vm;
 use crate::xenstore;
 use anyhow::{Context as _, Result, ensure};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a system may take to be up, and its units to do something.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -176,19 +177,16 @@ fn no_unit_failed(vm: &mut Vm) -> Result<()> {
 /// Waits until a reservation is published with what this hypervisor says of it.
 fn reported(run: &Run<'_>, vm: &mut Vm, prepared: &Prepared) -> Result<()> {
     let node = |name: &str| format!("{}/{}/{name}", xenstore::ROOT, prepared.layout.uuid);
-    let deadline = Instant::now() + LIMIT;
-    loop {
+    let published = poll::until("the report is in XenStore", LIMIT, || {
         let state = vm.exec(&["xenstore-read", &node("state")], "")?;
-        if state.stdout.trim() == "ready" {
-            break;
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "{} is not published; the journal says\n{}",
-            prepared.layout.uuid,
-            vm.run("journalctl --no-pager -t xen-pmem-report -t systemd -t udevd -n 60")?
-        );
-        std::thread::sleep(Duration::from_millis(100));
+        Ok((state.stdout.trim() == "ready").then_some(()))
+    });
+    if let Err(error) = published {
+        let journal = vm.run("journalctl --no-pager -t xen-pmem-report -t systemd -t udevd -n 60")?;
+        return Err(error.context(format!(
+            "{} is not published; the journal says\n{journal}",
+            prepared.layout.uuid
+        )));
     }
     let expected = if run.hypervisor.knows_pmem() {
         "registered"

@@ -3,16 +3,14 @@
 use super::{NVDIMM_SIZE, Run};
 use crate::image;
 use crate::machine::{Config, Kind, Nvdimm};
+use crate::poll;
 use crate::vm::Vm;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long an event may take.
 const LIMIT: Duration = Duration::from_secs(20);
-/// How often it is looked for.
-const TICK: Duration = Duration::from_millis(50);
-
 /// Events of a disk, until one has been lost: the kernel counts them, socket by socket (`netlink_seq_show` in `net/netlink/af_netlink.c`;
 /// 15 is the protocol of device events, the ninth column what was dropped).
 const STORM: &str = r#"
@@ -159,20 +157,17 @@ impl Follower {
     /// Waits for these events, each with the number of its namespace in the order of appearance. One too many that comes at once fails
     /// this, one that comes later what is expected next, at the latest [`Follower::stop`].
     pub(super) fn expect(&mut self, vm: &mut Vm, expected: &[(&str, usize)]) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
+        let mut last = String::new();
+        let seen = poll::until("all events have come", LIMIT, || {
             let events = self.events(vm)?;
             let new = events.get(self.seen..).unwrap_or_default();
             let found: Vec<(&str, usize)> = new.iter().map(|(event, index)| (event.as_str(), *index)).collect();
-            if found == expected {
-                self.seen = events.len();
-                return Ok(());
-            }
-            if found.len() > expected.len() || Instant::now() > deadline {
-                bail!("{}: the events are {found:?}, not {expected:?}", self.name);
-            }
-            std::thread::sleep(TICK);
-        }
+            last = format!("{found:?}");
+            ensure!(found.len() <= expected.len(), "there are too many events");
+            Ok((found == expected).then_some(events.len()))
+        });
+        self.seen = seen.with_context(|| format!("{}: the events are {last}, not {expected:?}", self.name))?;
+        Ok(())
     }
 
     /// All events so far.

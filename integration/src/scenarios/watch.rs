@@ -2,10 +2,11 @@
 
 use super::{NVDIMM_SIZE, Run};
 use crate::machine::{Config, Kind, Nvdimm};
+use crate::poll;
 use crate::vm::Vm;
 use crate::xenstore;
-use anyhow::{Result, ensure};
-use std::time::{Duration, Instant};
+use anyhow::{Context as _, Result, ensure};
+use std::time::Duration;
 
 /// How long a report may take: a xenstored that was started anew is noticed within five seconds.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -86,15 +87,12 @@ fn start(vm: &mut Vm, number: u32) -> Result<String> {
 
 /// Waits until the `number`th run has told of so many reports.
 fn settle(vm: &mut Vm, number: u32, reports: usize) -> Result<()> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let events = vm.run(&format!("cat /run/watch-{number}.events"))?;
-        if events.lines().count() >= reports {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "it has told of {events}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let mut events = String::new();
+    poll::until(&format!("{reports} reports"), LIMIT, || {
+        events = vm.run(&format!("cat /run/watch-{number}.events"))?;
+        Ok((events.lines().count() >= reports).then_some(()))
+    })
+    .with_context(|| format!("it has reported {events}"))
 }
 
 /// Waits until exactly these reservations are published.
@@ -104,8 +102,8 @@ fn published(vm: &mut Vm, uuids: &[&str]) -> Result<()> {
         .map(|uuid| format!("{}/{uuid}/state", xenstore::ROOT))
         .collect();
     expected.sort();
-    let deadline = Instant::now() + LIMIT;
-    loop {
+    let mut last = String::new();
+    let settled = poll::until("XenStore has what is expected", LIMIT, || {
         let nodes = xenstore::nodes(vm)?;
         let found: Vec<&str> = nodes
             .iter()
@@ -113,13 +111,12 @@ fn published(vm: &mut Vm, uuids: &[&str]) -> Result<()> {
             .map(|(path, _)| path.as_str())
             .collect();
         let directories = nodes.iter().filter(|(path, _)| path.matches('/').count() == 3).count();
-        if found == expected && directories == expected.len() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            let log = vm.script("cat /run/watch-*.err")?;
-            anyhow::bail!("XenStore has {nodes:?}, not {expected:?}; {log}");
-        }
-        std::thread::sleep(Duration::from_millis(100));
+        last = format!("{nodes:?}");
+        Ok((found == expected && directories == expected.len()).then_some(()))
+    });
+    if let Err(error) = settled {
+        let log = vm.script("cat /run/watch-*.err")?;
+        return Err(error.context(format!("XenStore has {last}, not {expected:?}; {log}")));
     }
+    Ok(())
 }

@@ -3,9 +3,10 @@
 use super::{Run, bare_provision};
 use crate::image::{self, MIB};
 use crate::machine::Kind;
+use crate::poll;
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a guest may take; it takes about ten seconds.
 const GUEST_LIMIT: Duration = Duration::from_secs(120);
@@ -79,15 +80,9 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     )?;
     for _ in 0..2 {
         vm.run("xl create /tmp/guest.cfg")?;
-        let deadline = Instant::now() + GUEST_LIMIT;
-        while !has_stopped(&mut vm)? {
-            ensure!(
-                Instant::now() < deadline,
-                "the guest does not stop: {}",
-                vm.run("xl list")?
-            );
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        poll::until("the guest has turned itself off", GUEST_LIMIT, || {
+            Ok(has_stopped(&mut vm)?.then_some(()))
+        })?;
         vm.run("xl destroy guest")?;
     }
 

@@ -3,10 +3,11 @@
 use super::{NVDIMM_SIZE, Run, xen_lives};
 use crate::image;
 use crate::machine::{Config, Kind, Nvdimm};
+use crate::poll;
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a service does when an NVDIMM appears.
 const REPORT: &str = "xen-pmem-report apply --early --bind --all --sink all --json";
@@ -92,21 +93,10 @@ fn boot(run: &Run<'_>, xen: &[&str]) -> Result<Vm> {
 /// Plugs an NVDIMM in and waits until libnvdimm has a region for it.
 fn plug(vm: &mut Vm, index: usize, file: &std::path::Path) -> Result<()> {
     vm.plug(index, &Nvdimm::unlabelled(file))?;
-    let deadline = Instant::now() + Duration::from_secs(15);
-    loop {
-        let regions = vm.run("ls /sys/bus/nd/devices")?;
-        if regions
-            .split_whitespace()
-            .filter(|name| name.starts_with("region"))
-            .count()
-            >= index
-        {
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "there is no region for NVDIMM {index}: {regions}"
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let what = format!("libnvdimm has a region for NVDIMM {index}");
+    poll::until(&what, Duration::from_secs(15), || {
+        let devices = vm.run("ls /sys/bus/nd/devices")?;
+        let regions = devices.split_whitespace().filter(|name| name.starts_with("region"));
+        Ok((regions.count() >= index).then_some(()))
+    })
 }

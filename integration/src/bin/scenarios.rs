@@ -2,13 +2,13 @@
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Parser;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use xen_pmem_integration::image::{self, MIB};
 use xen_pmem_integration::machine::{Config, Kind, Nvdimm};
 use xen_pmem_integration::manifest::{Hypervisor, Manifest};
@@ -85,9 +85,13 @@ fn main() -> ExitCode {
     // The longest first, so that none of them is what all wait for at the end.
     wanted.sort_by_key(|variant| !variant.scenario.system);
     let times = Arc::new(Mutex::new(BTreeMap::new()));
+    let start_by = match start_by() {
+        Ok(time) => time,
+        Err(error) => return failed(&error),
+    };
     let trials = wanted
         .into_iter()
-        .map(|variant| trial(variant, Arc::clone(&manifest), Arc::clone(&times)))
+        .map(|variant| trial(variant, Arc::clone(&manifest), Arc::clone(&times), start_by))
         .collect();
     let arguments = Arguments {
         test_threads: cli.test_threads,
@@ -95,14 +99,28 @@ fn main() -> ExitCode {
     };
     let begin = Instant::now();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    // Some scenarios, or with a failure, are no measure of all.
+    // Some scenarios, or with a failure, do not measure all of them.
     if cli.scenarios.is_empty()
         && !conclusion.has_failed()
+        && conclusion.num_ignored == 0
         && let Err(error) = record(&manifest, &cli, begin.elapsed(), &times)
     {
         return failed(&error);
     }
     conclusion.exit_code()
+}
+
+/// The environment variable with the time after which no scenario is started, in seconds since 1970. Scenarios that it leaves out
+/// are shown as ignored and do not fail the run.
+const START_BY: &str = "XEN_PMEM_START_BY";
+
+fn start_by() -> Result<Option<SystemTime>> {
+    let Some(text) = std::env::var_os(START_BY) else {
+        return Ok(None);
+    };
+    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    let seconds = seconds.with_context(|| format!("{START_BY} is not a number of seconds: {}", text.display()))?;
+    Ok(SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
 }
 
 /// Writes how long each scenario took, in seconds, for `cargo xtask bench`: of all, or of all on the stock hypervisor.
@@ -122,15 +140,18 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 /// Names of scenarios, and how many seconds each took.
 type Times = BTreeMap<String, f64>;
 
-fn trial(variant: Variant, manifest: Arc<Manifest>, times: Arc<Mutex<Times>>) -> Trial {
-    Trial::test(variant.name(), move || {
+fn trial(variant: Variant, manifest: Arc<Manifest>, times: Arc<Mutex<Times>>, start_by: Option<SystemTime>) -> Trial {
+    Trial::ignorable_test(variant.name(), move || {
+        if start_by.is_some_and(|time| SystemTime::now() > time) {
+            return Ok(Completion::ignored_with("the time is up"));
+        }
         let begin = Instant::now();
         run(variant, &manifest).map_err(|error| Failed::from(story(&error)))?;
         let mut times = times
             .lock()
             .map_err(|_| Failed::from("another scenario has panicked"))?;
         times.insert(variant.name(), begin.elapsed().as_secs_f64());
-        Ok(())
+        Ok(Completion::Completed)
     })
 }
 

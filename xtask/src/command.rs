@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// The command line, for people.
@@ -83,10 +83,10 @@ pub(crate) fn exists(name: &str) -> bool {
 }
 
 /// Where a program of this name is on the path.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
+pub(crate) fn find(name: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
-        .map(|directory| directory.join(name))
+        .map(|directory| directory.join(&name))
         .find(|file| file.is_file())
 }

@@ -61,8 +61,10 @@ impl Options {
     }
 }
 
-/// The emulator.
+/// The emulator that is used if no other is named.
 const QEMU: &str = "qemu-system-x86_64";
+/// The environment variable that names another one: a program, or the path of one.
+const QEMU_VARIABLE: &str = "XEN_PMEM_QEMU";
 
 /// Programs that guests have, where the packages put them; `{xen}` stands for Xen's version.
 const PROGRAMS: &[&str] = &[
@@ -244,7 +246,7 @@ fn prepare(suite: Suite, keep: bool, hypervisors: &Hypervisors, needs_system: bo
     make_tools_disk(&tools, &disk)?;
 
     let manifest = json!({
-        "qemu": command::find(QEMU).with_context(|| format!("{QEMU} is not installed"))?,
+        "qemu": emulator()?,
         "suite": suite.name(),
         "xen_version": suite.xen_version(),
         "linux_version": kernels.version,
@@ -264,6 +266,12 @@ fn prepare(suite: Suite, keep: bool, hypervisors: &Hypervisors, needs_system: bo
     let path = folder.join("manifest.json");
     fs::write(&path, serde_json::to_string_pretty(&manifest)?)?;
     Ok(path)
+}
+
+/// The path of the emulator.
+fn emulator() -> Result<PathBuf> {
+    let name = std::env::var_os(QEMU_VARIABLE).unwrap_or_else(|| QEMU.into());
+    command::find(&name).with_context(|| format!("there is no program {}", name.display()))
 }
 
 /// The suite's own part: programs, their libraries, kernel modules.

@@ -26,10 +26,10 @@ pub(crate) struct Kernels {
 ///
 /// If one is missing or cannot be unpacked.
 pub(crate) fn prepare(suite: Suite, root: &Path, fresh: bool) -> Result<Kernels> {
-    let boot = root.join("boot");
-    let vmlinuz = find(&boot, |name| name.starts_with("vmlinuz-"))?;
-    let version = file_name(&vmlinuz).trim_start_matches("vmlinuz-").to_owned();
-    let xen_gz = find(&boot, |name| name.starts_with("xen-") && name.ends_with("-amd64.gz"))?;
+    let (vmlinuz, version) = linux_in(root)?;
+    let xen_gz = find(&root.join("boot"), |name| {
+        name.starts_with("xen-") && name.ends_with("-amd64.gz")
+    })?;
     let folder = workspace::e2e(suite.name())?;
     let (vmlinux, xen) = (folder.join("vmlinux"), folder.join("xen"));
     if fresh || !vmlinux.exists() || !xen.exists() {
@@ -44,6 +44,18 @@ pub(crate) fn prepare(suite: Suite, root: &Path, fresh: bool) -> Result<Kernels>
         vmlinux,
         xen,
     })
+}
+
+/// The Linux that a suite's packages unpack to, and its version. Up to Debian 13 it is in /boot; from then on it lies with its modules,
+/// and installing the package copies it to /boot.
+fn linux_in(root: &Path) -> Result<(PathBuf, String)> {
+    if let Ok(vmlinuz) = find(&root.join("boot"), |name| name.starts_with("vmlinuz-")) {
+        let version = file_name(&vmlinuz).trim_start_matches("vmlinuz-").to_owned();
+        return Ok((vmlinuz, version));
+    }
+    let modules = root.join("usr/lib/modules");
+    let folder = find(&modules, |name| modules.join(name).join("vmlinuz").is_file())?;
+    Ok((folder.join("vmlinuz"), file_name(&folder)))
 }
 
 /// The ELF image in a kernel as distributed.

@@ -38,7 +38,26 @@ fn find(root: &Path, name: &str) -> Option<PathBuf> {
     ["usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib"]
         .into_iter()
         .map(|folder| Path::new(folder).join(name))
-        .find(|path| root.join(path).exists())
+        .find(|path| inside(root, path).exists())
+}
+
+/// How many links in a row are followed.
+const MOST_LINKS: usize = 16;
+
+/// The file of `root` that a path relative to it leads to. A link to an absolute path stays within `root`, too: followed by the system it
+/// would lead to a file of this machine.
+fn inside(root: &Path, path: &Path) -> PathBuf {
+    let mut path = root.join(path);
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&path) else {
+            break;
+        };
+        path = match target.strip_prefix("/") {
+            Ok(target) => root.join(target),
+            Err(_) => path.parent().unwrap_or(root).join(target),
+        };
+    }
+    path
 }
 
 /// The libraries in `root` that `programs` (relative to it) need, directly or not, relative to it.
@@ -50,7 +69,7 @@ pub(crate) fn of(root: &Path, programs: &[PathBuf]) -> Result<BTreeSet<PathBuf>>
     let mut libraries = BTreeSet::new();
     let mut left = programs.to_vec();
     while let Some(file) = left.pop() {
-        let path = root.join(&file);
+        let path = inside(root, &file);
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let names = needed(&bytes).with_context(|| format!("cannot tell the libraries of {}", path.display()))?;
         if !names.is_empty() && libraries.insert(PathBuf::from(LOADER)) {

@@ -9,6 +9,10 @@ pub(crate) enum Suite {
     Trixie,
     /// Debian 12: Xen 4.17, Linux 6.1
     Bookworm,
+    /// Debian 11: Xen 4.14, Linux 5.10
+    Bullseye,
+    /// Debian 14 in the making: Xen 4.20, Linux 7.2
+    Forky,
 }
 
 impl Suite {
@@ -17,15 +21,23 @@ impl Suite {
         match self {
             Self::Trixie => "trixie",
             Self::Bookworm => "bookworm",
+            Self::Bullseye => "bullseye",
+            Self::Forky => "forky",
         }
     }
 
     /// Its Xen version, part of package and path names: the user space must be of the hypervisor's own version.
     pub(crate) fn xen_version(self) -> &'static str {
         match self {
-            Self::Trixie => "4.20",
+            Self::Trixie | Self::Forky => "4.20",
             Self::Bookworm => "4.17",
+            Self::Bullseye => "4.14",
         }
+    }
+
+    /// Whether it is still in the making. A mirror may then have lists that have expired.
+    pub(crate) fn in_the_making(self) -> bool {
+        self == Self::Forky
     }
 
     /// What a guest needs; the rest follows from dependencies.

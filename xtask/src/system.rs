@@ -233,9 +233,14 @@ fn base(suite: Suite, folder: &Path) -> Result<PathBuf> {
         return Ok(base);
     }
     step(&format!("installing Debian {} (a minute or two)", suite.name()));
+    let mut mmdebstrap = Command::new("mmdebstrap");
+    mmdebstrap.args(["--variant=minbase", "--aptopt=APT::Install-Recommends \"false\""]);
+    if suite.in_the_making() {
+        // A mirror may be behind, and its lists expired: see `Apt::update`.
+        mmdebstrap.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
+    }
     command::output_of_both(
-        Command::new("mmdebstrap")
-            .args(["--variant=minbase", "--aptopt=APT::Install-Recommends \"false\""])
+        mmdebstrap
             .arg(format!("--include={wanted}"))
             .arg(suite.name())
             .arg(&base)

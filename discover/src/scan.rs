@@ -10,8 +10,10 @@ use xen_pmem_format::inspect::inspect;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
 use xen_pmem_nvdimm::firmware;
+use xen_pmem_nvdimm::mode;
 use xen_pmem_nvdimm::namespace::{self, Disk, Namespace, Presented};
 use xen_pmem_nvdimm::node::{self, Nodes};
+use xen_pmem_nvdimm::obstacle::Obstacle;
 use xen_pmem_nvdimm::physical_memory::PhysicalMemory;
 use xen_pmem_nvdimm::sysfs::{self, SysfsRoot};
 use xen_pmem_nvdimm::unbound::{self, Unbound, WillBe};
@@ -251,11 +253,14 @@ fn open_memory(path: &Path) -> Result<PhysicalMemory, Error> {
 /// What a namespace is; `None` if its device vanished meanwhile.
 fn look_at(options: &Options, memory: Option<&PhysicalMemory>, namespace: &Namespace) -> Result<Option<Device>, Error> {
     let nodes = &options.nodes;
+    if let Some(obstacle) = &namespace.obstacle {
+        return Ok(Some(unsupported(nodes, namespace, namespace.mode, obstacle)));
+    }
     match &namespace.presented {
-        Presented::Unsupported { reason, .. } => Ok(Some(unsupported(nodes, namespace, reason))),
+        Presented::Unusable { obstacle, .. } => Ok(Some(unsupported(nodes, namespace, namespace.mode, obstacle))),
         Presented::Unbound(unbound) => match memory {
             Some(memory) => inspect_memory(memory, namespace, unbound).map(Some),
-            None => Ok(Some(unsupported(nodes, namespace, UNBOUND))),
+            None => Ok(Some(unsupported(nodes, namespace, namespace.mode, &Obstacle::NoDriver))),
         },
         Presented::Block { disk, start } => match inspect_disk(nodes, namespace, disk, *start) {
             Err(error) if !disk.exists() => {
@@ -267,28 +272,15 @@ fn look_at(options: &Options, memory: Option<&PhysicalMemory>, namespace: &Names
     }
 }
 
-/// Why nothing more is said of a namespace without a driver.
-const UNBOUND: &str = "no driver is bound to it, so there is no block device and its mode is not known (`ndctl enable-namespace` binds one)";
-
 /// A namespace without a driver: judged as the block device that it will be.
 fn inspect_memory(memory: &PhysicalMemory, namespace: &Namespace, unbound: &Unbound) -> Result<Device, Error> {
     let window = memory.window(namespace.range, &unbound.bad);
     let (mode, range) = match unbound::foresee(unbound, namespace.range, &window)? {
         WillBe::Block(mode, range) => (mode, range),
-        WillBe::Unsupported(mode, reason) => {
-            let namespace = Namespace {
-                mode,
-                ..namespace.clone()
-            };
-            return Ok(unsupported(&Nodes::System, &namespace, &reason));
-        }
+        WillBe::Unusable(mode, obstacle) => return Ok(unsupported(&Nodes::System, namespace, mode, &obstacle)),
     };
     let Some(bytes) = window.part(range) else {
-        return Ok(unsupported(
-            &Nodes::System,
-            namespace,
-            "its info block does not fit in it",
-        ));
+        return Ok(unsupported(&Nodes::System, namespace, mode, &Obstacle::Outside));
     };
     let placement = Placement {
         device: namespace.name.clone(),
@@ -316,19 +308,19 @@ fn inspect_disk(nodes: &Nodes, namespace: &Namespace, disk: &Disk, start: PhysAd
     Ok(placement::judge(&placement, &inspect(&file, disk.lba_size)?))
 }
 
-fn unsupported(nodes: &Nodes, namespace: &Namespace, reason: &str) -> Device {
+fn unsupported(nodes: &Nodes, namespace: &Namespace, mode: mode::Mode, obstacle: &Obstacle) -> Device {
     Device {
         device: shown_name(nodes, namespace),
         state: State::Unsupported,
         uuid: None,
-        mode: namespace.mode.into(),
+        mode: mode.into(),
         region: Some(Span(namespace.region)),
         namespace: Some(Span(namespace.range)),
         device_range: None,
         numa_node: namespace.numa_node,
         reserved: None,
         partitions: Vec::new(),
-        reason: Some(reason.to_owned()),
+        reason: Some(obstacle.to_string()),
     }
 }
 

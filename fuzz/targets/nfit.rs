@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use xen_pmem_nvdimm::nfit;
 
 fuzz_target!(|input: &[u8]| {
-    let _ = nfit::ranges(input);
+    let _ = nfit::parse(input);
     let mut table = input.to_vec();
     if table.len() < 40 {
         return;
@@ -18,11 +18,16 @@ fuzz_target!(|input: &[u8]| {
         .iter()
         .fold(0u8, |sum, byte| sum.wrapping_add(*byte))
         .wrapping_neg();
-    if let Ok(ranges) = nfit::ranges(&table) {
+    if let Ok(nfit) = nfit::parse(&table) {
         assert!(
-            ranges
+            nfit.ranges
                 .windows(2)
                 .all(|pair| pair[0].range.base() <= pair[1].range.base())
+        );
+        assert!(
+            nfit.ranges
+                .iter()
+                .all(|range| !range.range.is_empty() && range.index != 0)
         );
     }
 });

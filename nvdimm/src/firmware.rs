@@ -5,7 +5,7 @@
 
 use crate::mode::Mode;
 use crate::namespace::{Namespace, Presented};
-use crate::nfit;
+use crate::nfit::{self, Nfit};
 use crate::sysfs::SysfsRoot;
 use crate::unbound::Unbound;
 use std::io;
@@ -33,40 +33,55 @@ pub enum Error {
     },
 }
 
-/// Each range of the NFIT as a namespace that no driver is bound to; none if the machine has no NFIT.
+/// The firmware's NFIT; `None` if the machine has none.
 ///
 /// # Errors
 ///
 /// If the table is there and cannot be read or understood.
-pub fn namespaces(root: &SysfsRoot) -> Result<Vec<Namespace>, Error> {
+pub fn nfit(root: &SysfsRoot) -> Result<Option<Nfit>, Error> {
     let path = root.path().join("firmware/acpi/tables/NFIT");
     let table = match std::fs::read(&path) {
         Ok(table) => table,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::Io { path, error }),
     };
-    let ranges = nfit::ranges(&table).map_err(|invalid| Error::Invalid { path, invalid })?;
-    Ok(ranges.into_iter().map(namespace).collect())
+    match nfit::parse(&table) {
+        Ok(nfit) => Ok(Some(nfit)),
+        Err(invalid) => Err(Error::Invalid { path, invalid }),
+    }
+}
+
+/// Each range of the NFIT as a namespace that no driver is bound to; none if the machine has no NFIT.
+///
+/// # Errors
+///
+/// As [`nfit`].
+pub fn namespaces(root: &SysfsRoot) -> Result<Vec<Namespace>, Error> {
+    let nfit = nfit(root)?.unwrap_or_default();
+    for left_out in &nfit.left_out {
+        tracing::warn!("the firmware's NFIT: {left_out}");
+    }
+    Ok(nfit.ranges.into_iter().map(namespace).collect())
 }
 
 fn namespace(range: nfit::Range) -> Namespace {
-    let presented = if range.state.is_sound() {
-        Presented::Unbound(Unbound::default())
-    } else {
-        Presented::Unsupported {
-            node: None,
-            reason: format!(
-                "the firmware says that its NVDIMMs failed or are not armed (state flags {:#x})",
-                range.state.0
-            ),
-        }
-    };
+    if range.state.has_lost_data() {
+        tracing::warn!(
+            "NFIT range {}: the firmware says that its NVDIMMs may have lost data that was written earlier (state flags {:#x})",
+            range.index,
+            range.state.0
+        );
+    }
     Namespace {
         name: format!("NFIT range {}", range.index),
         mode: Mode::Raw,
         region: range.range,
         range: range.range,
         numa_node: None,
-        presented,
+        presented: match range.state.obstacle() {
+            None => Presented::Unbound(Unbound::default()),
+            Some(obstacle) => Presented::Unusable { node: None, obstacle },
+        },
+        obstacle: None,
     }
 }

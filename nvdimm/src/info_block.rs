@@ -3,6 +3,7 @@
 //! Source: Linux `drivers/nvdimm/pfn.h` (`struct nd_pfn_sb`), `pfn_devs.c` (`nd_pfn_validate`, `resource_show`, `size_show`),
 //! `label.c` (`nd_fletcher64`).
 
+use crate::mode::Mode;
 use uuid::Uuid;
 use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
@@ -15,8 +16,11 @@ pub const SIZE: usize = 4096;
 
 /// What an fsdax device begins with.
 const FSDAX_SIGNATURE: &[u8; 16] = b"NVDIMM_PFN_INFO\0";
-/// What other modes begin with, and their names.
-const OTHER_SIGNATURES: [(&[u8; 16], &str); 2] = [(b"NVDIMM_DAX_INFO\0", "devdax"), (b"BTT_ARENA_INFO\0\0", "sector")];
+/// What other modes begin with.
+const OTHER_SIGNATURES: [(&[u8; 16], Mode); 2] = [
+    (b"NVDIMM_DAX_INFO\0", Mode::Devdax),
+    (b"BTT_ARENA_INFO\0\0", Mode::Sector),
+];
 
 /// Where Linux keeps its own structures for the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +36,8 @@ pub enum MemoryMap {
 pub struct Fsdax {
     /// Its own UUID.
     pub uuid: Uuid,
-    /// The UUID of the namespace it was made for; nil without labels.
-    pub namespace_uuid: Uuid,
+    /// The UUID of the namespace it was made for, if that has labels.
+    pub namespace_uuid: Option<Uuid>,
     /// Where Linux keeps its structures.
     pub map: MemoryMap,
     /// The bytes of the block device.
@@ -49,7 +53,7 @@ pub enum Invalid {
     Absent,
     /// It is in a mode without a block device at fixed addresses.
     #[error("the namespace is in {0} mode")]
-    OtherMode(&'static str),
+    OtherMode(Mode),
     /// The checksum does not hold.
     #[error("the info block's checksum does not hold")]
     Checksum,
@@ -98,7 +102,7 @@ pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, Invalid>
         let other = OTHER_SIGNATURES
             .iter()
             .find(|(signature, _)| block.signature == **signature);
-        return Err(other.map_or(Invalid::Absent, |(_, mode)| Invalid::OtherMode(mode)));
+        return Err(other.map_or(Invalid::Absent, |(_, mode)| Invalid::OtherMode(*mode)));
     }
     if checksum(bytes) != block.checksum.get() {
         return Err(Invalid::Checksum);
@@ -134,7 +138,7 @@ pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, Invalid>
         .ok_or(Invalid::Outside(namespace))?;
     Ok(Fsdax {
         uuid: Uuid::from_bytes(block.uuid),
-        namespace_uuid: Uuid::from_bytes(block.parent_uuid),
+        namespace_uuid: Some(Uuid::from_bytes(block.parent_uuid)).filter(|uuid| !uuid.is_nil()),
         map,
         device_range,
     })
@@ -198,11 +202,11 @@ pub(crate) mod tests {
         let renamed = |signature: &[u8; 16]| block(|b| b[..16].copy_from_slice(signature));
         assert_eq!(
             fsdax(&renamed(b"NVDIMM_DAX_INFO\0"), namespace()),
-            Err(Invalid::OtherMode("devdax"))
+            Err(Invalid::OtherMode(Mode::Devdax))
         );
         assert_eq!(
             fsdax(&renamed(b"BTT_ARENA_INFO\0\0"), namespace()),
-            Err(Invalid::OtherMode("sector"))
+            Err(Invalid::OtherMode(Mode::Sector))
         );
         let mut flipped = block(|_| {});
         flipped[100] ^= 1;

@@ -2,7 +2,7 @@
 //!
 //! [`sysfs`] reads attributes. [`namespace`] says what each namespace is and where it lies. Before a driver is bound there is no block
 //! device: [`unbound`] foresees what it will be, from an [`info_block`] in the bytes that [`physical_memory`] shows. Before libnvdimm
-//! is there, [`firmware`] names the ranges of the [`nfit`]. [`node`] opens a device's node, and [`bus`] binds drivers.
+//! is there, [`firmware`] names the ranges of the [`nfit`]. [`obstacle`] has the reasons why Xen cannot live in a namespace. [`node`] opens a device's node, and [`bus`] binds drivers.
 //!
 //! Only [`bus`] changes anything.
 
@@ -15,6 +15,7 @@ pub mod mode;
 pub mod namespace;
 pub mod nfit;
 pub mod node;
+pub mod obstacle;
 pub mod physical_memory;
 pub mod sysfs;
 pub mod unbound;

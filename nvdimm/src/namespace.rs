@@ -7,6 +7,7 @@
 //! without a driver), `region_devs.c`.
 
 use crate::mode::Mode;
+use crate::obstacle::Obstacle;
 use crate::sysfs::{Directory, Error, SysfsRoot};
 use crate::unbound::{self, Unbound};
 use uuid::Uuid;
@@ -27,6 +28,8 @@ pub struct Namespace {
     pub numa_node: Option<i32>,
     /// What user space sees of it.
     pub presented: Presented,
+    /// Why it cannot hold a reservation whatever it presents: a property of its region.
+    pub obstacle: Option<Obstacle>,
 }
 
 impl Namespace {
@@ -34,7 +37,7 @@ impl Namespace {
     pub fn node(&self) -> Option<&str> {
         match &self.presented {
             Presented::Block { disk, .. } => Some(&disk.name),
-            Presented::Unsupported { node, .. } => node.as_deref(),
+            Presented::Unusable { node, .. } => node.as_deref(),
             Presented::Unbound(_) => None,
         }
     }
@@ -58,11 +61,11 @@ pub enum Presented {
     /// Nothing yet: no driver is bound.
     Unbound(Unbound),
     /// A device that cannot hold a reservation.
-    Unsupported {
+    Unusable {
         /// The name of its node, if it has one.
         node: Option<String>,
         /// Why it cannot.
-        reason: String,
+        obstacle: Obstacle,
     },
 }
 
@@ -141,6 +144,7 @@ struct Regions(Option<Region>);
 struct Region {
     directory: Directory,
     range: PhysRange,
+    obstacle: Option<Obstacle>,
 }
 
 impl Regions {
@@ -152,11 +156,25 @@ impl Regions {
             Some(region) => region,
             None => {
                 let range = range_of(&directory)?.ok_or_else(|| directory.missing("size"))?;
-                Region { directory, range }
+                let obstacle = obstacle(&directory)?;
+                Region {
+                    directory,
+                    range,
+                    obstacle,
+                }
             }
         };
         Ok(self.0.insert(region))
     }
+}
+
+/// Why nothing in a region can hold a reservation (`region_devs.c`: the names of device types, `read_only_show`).
+fn obstacle(region: &Directory) -> Result<Option<Obstacle>, Error> {
+    if region.text("devtype")?.as_deref() == Some("nd_volatile") {
+        return Ok(Some(Obstacle::Volatile));
+    }
+    let read_only = region.text("read_only")?.is_some_and(|text| text != "0");
+    Ok(read_only.then_some(Obstacle::ReadOnly))
 }
 
 fn read(directory: &Directory, regions: &mut Regions) -> Result<Option<Namespace>, Error> {
@@ -179,6 +197,7 @@ fn read(directory: &Directory, regions: &mut Regions) -> Result<Option<Namespace
         range,
         numa_node,
         presented,
+        obstacle: region.obstacle.clone(),
     }))
 }
 
@@ -205,8 +224,11 @@ fn unclaimed(directory: &Directory, region: &Region, range: PhysRange) -> Result
         return Ok((Mode::Raw, Presented::Block { disk, start }));
     }
     let uuid = match directory.text("uuid")? {
-        None => Uuid::nil(),
-        Some(text) => text.parse().map_err(|_| directory.malformed("uuid", text, "a UUID"))?,
+        None => None,
+        Some(text) => {
+            let uuid: Uuid = text.parse().map_err(|_| directory.malformed("uuid", text, "a UUID"))?;
+            Some(uuid).filter(|uuid| !uuid.is_nil())
+        }
     };
     // libnvdimm keeps media errors with the region, and counts from its start.
     let bad = match region.directory.text("badblocks")? {
@@ -252,20 +274,18 @@ fn claimed(namespace: &Directory, region: &Directory, holder: String) -> Result<
     };
     let claim = region.child(&holder);
     let presented = match mode {
-        Mode::Sector => Presented::Unsupported {
+        Mode::Sector => Presented::Unusable {
             node: disk_of(&claim)?.map(|disk| disk.name),
-            reason:
-                "sector mode (BTT) moves blocks about, so they have no fixed physical address: use fsdax or raw mode"
-                    .into(),
+            obstacle: Obstacle::Sector,
         },
-        Mode::Devdax => Presented::Unsupported {
+        Mode::Devdax => Presented::Unusable {
             node: character_device(&claim)?,
-            reason: "devdax mode has no block device that could be partitioned: use fsdax or raw mode".into(),
+            obstacle: Obstacle::Devdax,
         },
         _ => fsdax(&claim)?,
     };
     // What has a device is there.
-    let has_device = !matches!(&presented, Presented::Unsupported { node: None, .. });
+    let has_device = !matches!(&presented, Presented::Unusable { node: None, .. });
     if has_device || claim.exists() {
         Ok((mode, presented))
     } else {
@@ -276,22 +296,15 @@ fn claimed(namespace: &Directory, region: &Directory, holder: String) -> Result<
 fn fsdax(pfn: &Directory) -> Result<Presented, Error> {
     let Some(disk) = disk_of(pfn)? else {
         let map_on_device = pfn.text("mode")?.as_deref() == Some("pmem");
-        return Ok(unsupported(if map_on_device {
-            "no driver is bound to it, so there is no block device (a Xen PV Dom0 cannot use a memory map that lies on the device: create \
-             the namespace with `--map=mem`)"
+        let obstacle = if map_on_device {
+            Obstacle::MapOnDevice
         } else {
-            "no driver is bound to it, so there is no block device (`ndctl enable-namespace` binds one)"
-        }));
+            Obstacle::NoDriver
+        };
+        return Ok(Presented::Unusable { node: None, obstacle });
     };
     let start = pfn.resource()?.ok_or_else(|| pfn.missing("resource"))?;
     Ok(Presented::Block { disk, start })
-}
-
-fn unsupported(reason: &str) -> Presented {
-    Presented::Unsupported {
-        node: None,
-        reason: reason.to_owned(),
-    }
 }
 
 /// The block device that an nd device presents: the one entry of its directory `block`.

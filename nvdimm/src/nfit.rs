@@ -2,18 +2,34 @@
 //!
 //! Source: ACPI Specification 6.5, chapter 5.2.25. `/sys/firmware/acpi/tables/NFIT` holds its bytes.
 
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use table::Table;
+
+use crate::obstacle::Obstacle;
 use uuid::{Uuid, uuid};
 use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The type of a system physical address range that is byte-addressable persistent memory.
-const PERSISTENT_MEMORY: Uuid = uuid!("66f0d379-b4f3-4074-ac43-0d3318b78cdb");
+pub const PERSISTENT_MEMORY: Uuid = uuid!("66f0d379-b4f3-4074-ac43-0d3318b78cdb");
 /// The table's header and the four reserved bytes behind it.
 const HEADER: usize = 40;
 /// The types of the structures that are read.
 const SPA_RANGE: u16 = 0;
 const REGION_MAPPING: u16 = 1;
+
+/// What a table says of persistent memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nfit {
+    /// The ranges of persistent memory, in the order of their addresses.
+    pub ranges: Vec<Range>,
+    /// What is left out, in the order of the table.
+    pub left_out: Vec<LeftOut>,
+}
 
 /// A range of persistent memory as firmware describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,25 +38,74 @@ pub struct Range {
     pub index: u16,
     /// Its addresses.
     pub range: PhysRange,
-    /// What is wrong with the NVDIMMs behind it.
+    /// The state of the NVDIMMs behind it, all of them taken together.
     pub state: State,
 }
 
-/// What firmware says of the NVDIMMs behind a range, all of them taken together (bits of `NVDIMM State Flags`).
+/// A part of a table that means nothing, and does not make the rest wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeftOut {
+    /// A range of no bytes.
+    #[error("range {0} is empty")]
+    Empty(u16),
+    /// A range that ends beyond the address space.
+    #[error("range {0} ends beyond 64 bits")]
+    Beyond(u16),
+    /// A range of persistent memory with the number 0, which no structure can refer to.
+    #[error("a range has the number 0, which is reserved")]
+    Unnumbered,
+    /// The table's rest, which no structure begins.
+    #[error("no structure begins at offset {offset:#x}: the {bytes} bytes from there on are not read")]
+    Rest {
+        /// Where it begins in the table.
+        offset: usize,
+        /// Its bytes.
+        bytes: usize,
+    },
+}
+
+/// What firmware says of NVDIMMs: bits of `NVDIMM State Flags` (ACPI Specification 6.5, 5.2.25.3).
+///
+/// `docs/trust.md` says which of them keep Xen away, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State(pub u16);
 
 impl State {
-    const SAVE_FAILED: u16 = 1 << 0;
-    const RESTORE_FAILED: u16 = 1 << 1;
-    const FLUSH_FAILED: u16 = 1 << 2;
-    const NOT_ARMED: u16 = 1 << 3;
-    const MAP_FAILED: u16 = 1 << 6;
+    /// The last save to the medium failed.
+    pub const SAVE_FAILED: Self = Self(1 << 0);
+    /// The last restore from the medium failed.
+    pub const RESTORE_FAILED: Self = Self(1 << 1);
+    /// The platform could not flush its buffers to the NVDIMM.
+    pub const FLUSH_FAILED: Self = Self(1 << 2);
+    /// The NVDIMM cannot save what is written from now on.
+    pub const NOT_ARMED: Self = Self(1 << 3);
+    /// Firmware did not map the NVDIMM.
+    pub const MAP_FAILED: Self = Self(1 << 6);
 
-    /// Whether its content can be trusted to be what was written and to stay so.
-    pub fn is_sound(self) -> bool {
-        let bad = Self::SAVE_FAILED | Self::RESTORE_FAILED | Self::FLUSH_FAILED | Self::NOT_ARMED | Self::MAP_FAILED;
-        self.0 & bad == 0
+    /// The bits of both.
+    const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn has_any_of(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Why Xen must not keep anything there; `None` if nothing speaks against it.
+    pub const fn obstacle(self) -> Option<Obstacle> {
+        if self.has_any_of(Self::MAP_FAILED) {
+            Some(Obstacle::NotMapped)
+        } else if self.has_any_of(Self::NOT_ARMED) {
+            Some(Obstacle::NotArmed)
+        } else {
+            None
+        }
+    }
+
+    /// Whether something that was written earlier may be lost. That is for the owner of the data, and does not keep Xen away.
+    pub const fn has_lost_data(self) -> bool {
+        self.has_any_of(Self::SAVE_FAILED.and(Self::RESTORE_FAILED).and(Self::FLUSH_FAILED))
     }
 }
 
@@ -49,7 +114,7 @@ impl State {
 #[non_exhaustive]
 pub enum Invalid {
     /// Too short, or of another signature.
-    #[error("is no NFIT")]
+    #[error("is not an NFIT")]
     Signature,
     /// Its length is not that of the bytes.
     #[error("says that it is {says} bytes long, there are {found}")]
@@ -62,16 +127,13 @@ pub enum Invalid {
     /// Its bytes do not sum to zero.
     #[error("does not have the checksum that it says")]
     Checksum,
-    /// A structure is too short, or ends beyond the table.
+    /// A structure is too short for its kind, or ends beyond the table.
     #[error("has a structure at offset {0:#x} that does not fit")]
     Structure(usize),
-    /// A range ends beyond the address space.
-    #[error("has range {0} that ends beyond 64 bits")]
-    Range(u16),
 }
 
 /// `System Physical Address (SPA) Range Structure`, without what some firmware appends.
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 struct SpaRange {
     kind: U16,
@@ -87,7 +149,7 @@ struct SpaRange {
 }
 
 /// `NVDIMM Region Mapping Structure`.
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
 #[repr(C)]
 struct RegionMapping {
     kind: U16,
@@ -111,52 +173,89 @@ const _: () = {
     assert!(size_of::<RegionMapping>() == 48);
 };
 
-/// Reads the ranges of persistent memory, in the order of their addresses. Volatile ranges and control regions are left out.
+/// Reads a table. Volatile ranges and control regions are no persistent memory, and not mentioned.
+///
+/// What does not fit is treated as Linux treats it (`drivers/acpi/nfit/core.c`, `add_table`, `acpi_nfit_register_region`): the
+/// list ends at a structure without a length, and a structure of the wrong length makes the table worthless.
 ///
 /// # Errors
 ///
-/// Why the bytes are no NFIT.
-pub fn ranges(table: &[u8]) -> Result<Vec<Range>, Invalid> {
-    let body = body(table)?;
-    let mut ranges = Vec::new();
-    let mut states: Vec<(u16, u16)> = Vec::new();
-    let mut rest = body;
+/// Why the bytes are not an NFIT.
+pub fn parse(table: &[u8]) -> Result<Nfit, Invalid> {
+    let mut nfit = Nfit::default();
+    let mut mappings = Vec::new();
+    let mut rest = body(table)?;
     while !rest.is_empty() {
-        let at = table.len().saturating_sub(rest.len());
-        let fits = || Invalid::Structure(at);
-        let (kind, tail) = U16::read_from_prefix(rest).map_err(|_| fits())?;
-        let (length, _) = U16::read_from_prefix(tail).map_err(|_| fits())?;
-        let (structure, after) = rest.split_at_checked(usize::from(length.get())).ok_or_else(fits)?;
+        let offset = table.len().saturating_sub(rest.len());
+        let fits = || Invalid::Structure(offset);
+        let kind_and_length = U16::read_from_prefix(rest)
+            .ok()
+            .and_then(|(kind, tail)| Some((kind.get(), U16::read_from_prefix(tail).ok()?.0.get())));
+        let Some((kind, length @ 1..)) = kind_and_length else {
+            nfit.left_out.push(LeftOut::Rest {
+                offset,
+                bytes: rest.len(),
+            });
+            break;
+        };
+        let (structure, after) = rest.split_at_checked(usize::from(length)).ok_or_else(fits)?;
         if structure.len() < 4 {
             return Err(fits());
         }
-        match kind.get() {
+        match kind {
             SPA_RANGE => {
                 let (spa, _) = SpaRange::ref_from_prefix(structure).map_err(|_| fits())?;
-                if Uuid::from_bytes_le(spa.type_guid) == PERSISTENT_MEMORY {
-                    let range = PhysRange::new(PhysAddr(spa.base.get()), Bytes(spa.size.get()));
-                    let range = range.ok_or(Invalid::Range(spa.index.get()))?;
-                    ranges.push(Range {
-                        index: spa.index.get(),
-                        range,
-                        state: State::default(),
-                    });
-                }
+                nfit.take(spa);
             }
             REGION_MAPPING => {
                 let (mapping, _) = RegionMapping::ref_from_prefix(structure).map_err(|_| fits())?;
-                states.push((mapping.spa_range_index.get(), mapping.state.get()));
+                mappings.push(mapping);
             }
             _ => {}
         }
         rest = after;
     }
-    for range in &mut ranges {
-        let behind = states.iter().filter(|(index, _)| *index == range.index);
-        range.state = State(behind.fold(0, |all, (_, state)| all | state));
+    for range in &mut nfit.ranges {
+        range.state = state(range.index, &mappings);
     }
-    ranges.sort_by_key(|range| range.range.base());
-    Ok(ranges)
+    nfit.ranges.sort_by_key(|range| range.range.base());
+    Ok(nfit)
+}
+
+impl Nfit {
+    fn take(&mut self, spa: &SpaRange) {
+        if Uuid::from_bytes_le(spa.type_guid) != PERSISTENT_MEMORY {
+            return;
+        }
+        let (index, size) = (spa.index.get(), Bytes(spa.size.get()));
+        if index == 0 {
+            self.left_out.push(LeftOut::Unnumbered);
+        } else if size == Bytes(0) {
+            self.left_out.push(LeftOut::Empty(index));
+        } else if let Some(range) = PhysRange::new(PhysAddr(spa.base.get()), size) {
+            self.ranges.push(Range {
+                index,
+                range,
+                state: State::default(),
+            });
+        } else {
+            self.left_out.push(LeftOut::Beyond(index));
+        }
+    }
+}
+
+/// The state of the NVDIMMs behind a range. The flags of an NVDIMM are those of all its mappings taken together, to other ranges too
+/// (`drivers/acpi/nfit/core.c`, `acpi_nfit_register_dimms`).
+fn state(index: u16, mappings: &[&RegionMapping]) -> State {
+    let behind: Vec<u32> = mappings
+        .iter()
+        .filter(|mapping| mapping.spa_range_index.get() == index)
+        .map(|mapping| mapping.device_handle.get())
+        .collect();
+    mappings
+        .iter()
+        .filter(|mapping| behind.contains(&mapping.device_handle.get()))
+        .fold(State::default(), |all, mapping| all.and(State(mapping.state.get())))
 }
 
 /// The structures, once the table is known to be whole.
@@ -179,97 +278,4 @@ fn body(table: &[u8]) -> Result<&[u8], Invalid> {
         return Err(Invalid::Checksum);
     }
     table.get(HEADER..).ok_or(Invalid::Signature)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn table(structures: &[Vec<u8>]) -> Vec<u8> {
-        let mut table = b"NFIT".to_vec();
-        table.resize(HEADER, 0);
-        table.extend(structures.iter().flatten());
-        let length = u32::try_from(table.len()).unwrap();
-        table[4..8].copy_from_slice(&length.to_le_bytes());
-        let sum = table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
-        table[9] = sum.wrapping_neg();
-        table
-    }
-
-    fn spa(index: u16, guid: Uuid, base: u64, size: u64) -> Vec<u8> {
-        let mut bytes = vec![0; 56];
-        bytes[2] = 56;
-        bytes[4..6].copy_from_slice(&index.to_le_bytes());
-        bytes[16..32].copy_from_slice(&guid.to_bytes_le());
-        bytes[32..40].copy_from_slice(&base.to_le_bytes());
-        bytes[40..48].copy_from_slice(&size.to_le_bytes());
-        bytes
-    }
-
-    fn mapping(index: u16, state: u16) -> Vec<u8> {
-        let mut bytes = vec![0; 48];
-        bytes[0] = 1;
-        bytes[2] = 48;
-        bytes[12..14].copy_from_slice(&index.to_le_bytes());
-        bytes[44..46].copy_from_slice(&state.to_le_bytes());
-        bytes
-    }
-
-    #[test]
-    fn persistent_ranges_are_found_with_what_is_wrong_with_them() {
-        let volatile = Uuid::from_u128(7);
-        let mut long = spa(3, PERSISTENT_MEMORY, 1 << 33, 1 << 29);
-        long.extend([0; 8]);
-        long[2] = 64;
-        let found = ranges(&table(&[
-            long,
-            mapping(1, 0),
-            mapping(3, 0),
-            mapping(3, 1 << 3),
-            vec![9, 0, 8, 0, 1, 2, 3, 4],
-            spa(1, PERSISTENT_MEMORY, 1 << 32, 1 << 29),
-            spa(2, volatile, 1 << 34, 1 << 29),
-        ]));
-        let range = |base: u64| PhysRange::new(PhysAddr(base), Bytes(1 << 29)).unwrap();
-        let expected = [
-            Range {
-                index: 1,
-                range: range(1 << 32),
-                state: State(0),
-            },
-            Range {
-                index: 3,
-                range: range(1 << 33),
-                state: State(8),
-            },
-        ];
-        assert_eq!(found.unwrap(), expected);
-        assert!(State(0).is_sound() && State(1 << 4).is_sound() && !State(8).is_sound());
-    }
-
-    #[test]
-    fn what_is_no_table_is_refused() {
-        let good = table(&[spa(1, PERSISTENT_MEMORY, 1 << 32, 1 << 29)]);
-        assert_eq!(ranges(&[]), Err(Invalid::Signature));
-        assert_eq!(ranges(b"APIC"), Err(Invalid::Signature));
-        assert_eq!(ranges(b"NFIT"), Err(Invalid::Signature));
-        let short = &good[..good.len() - 1];
-        assert!(matches!(ranges(short), Err(Invalid::Length { .. })));
-        let mut flipped = good.clone();
-        flipped[60] ^= 1;
-        assert_eq!(ranges(&flipped), Err(Invalid::Checksum));
-        for length in [0, 3, 55, 57] {
-            let mut structure = spa(1, PERSISTENT_MEMORY, 0, 4096);
-            structure[2] = length;
-            assert!(
-                matches!(ranges(&table(&[structure])), Err(Invalid::Structure(_))),
-                "{length}"
-            );
-        }
-        assert_eq!(ranges(&table(&[vec![0, 0, 3]])), Err(Invalid::Structure(HEADER)));
-        assert_eq!(
-            ranges(&table(&[spa(5, PERSISTENT_MEMORY, u64::MAX, 2)])),
-            Err(Invalid::Range(5))
-        );
-    }
 }

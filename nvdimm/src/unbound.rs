@@ -6,6 +6,7 @@
 
 use crate::info_block::{self, Fsdax, Invalid, MemoryMap};
 use crate::mode::Mode;
+use crate::obstacle::Obstacle;
 use std::io;
 use uuid::Uuid;
 use xen_pmem_format::read::ReadAt;
@@ -14,8 +15,8 @@ use xen_pmem_format::units::{Address as _, DeviceOffset, LbaSize, PhysAddr, Phys
 /// What sysfs, or the firmware, says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unbound {
-    /// The UUID that labels give it; nil without labels.
-    pub uuid: Uuid,
+    /// The UUID that labels give it, if it has labels.
+    pub uuid: Option<Uuid>,
     /// Whether it was told to be raw whatever it holds.
     pub force_raw: bool,
     /// The logical block size that its block device will have, if it is told.
@@ -30,7 +31,7 @@ pub enum WillBe {
     /// A block device of these bytes.
     Block(Mode, PhysRange),
     /// A device that cannot hold a reservation.
-    Unsupported(Mode, String),
+    Unusable(Mode, Obstacle),
 }
 
 /// What will become of the namespace at `range` whose bytes are `bytes`.
@@ -45,8 +46,8 @@ pub fn foresee(unbound: &Unbound, range: PhysRange, bytes: &impl ReadAt) -> io::
     }
     let mut block = [0; info_block::SIZE];
     bytes.read_exact_at(DeviceOffset(0), &mut block)?;
-    if let Err(Invalid::OtherMode("sector")) = info_block::fsdax(&block, range) {
-        return Ok(unsupported(Mode::Sector));
+    if let Err(Invalid::OtherMode(Mode::Sector)) = info_block::fsdax(&block, range) {
+        return Ok(WillBe::Unusable(Mode::Sector, Obstacle::Sector));
     }
     bytes.read_exact_at(DeviceOffset(info_block::OFFSET.0), &mut block)?;
     match info_block::fsdax(&block, range) {
@@ -54,27 +55,13 @@ pub fn foresee(unbound: &Unbound, range: PhysRange, bytes: &impl ReadAt) -> io::
         Ok(Fsdax { namespace_uuid, .. }) if namespace_uuid != unbound.uuid => raw,
         Ok(Fsdax {
             map: MemoryMap::Device, ..
-        }) => Ok(WillBe::Unsupported(
-            Mode::Fsdax,
-            "its memory map lies on the device, which a Xen PV Dom0 cannot use: create the namespace with `--map=mem`"
-                .into(),
-        )),
+        }) => Ok(WillBe::Unusable(Mode::Fsdax, Obstacle::MapOnDevice)),
         Ok(Fsdax { device_range, .. }) => Ok(WillBe::Block(Mode::Fsdax, device_range)),
-        Err(Invalid::OtherMode("sector")) => Ok(unsupported(Mode::Sector)),
-        Err(Invalid::OtherMode(_)) => Ok(unsupported(Mode::Devdax)),
+        Err(Invalid::OtherMode(Mode::Sector)) => Ok(WillBe::Unusable(Mode::Sector, Obstacle::Sector)),
+        Err(Invalid::OtherMode(_)) => Ok(WillBe::Unusable(Mode::Devdax, Obstacle::Devdax)),
         // What the driver makes of it is hard to say, and nothing has to be reported before it has.
-        Err(error) => Ok(WillBe::Unsupported(Mode::Fsdax, error.to_string())),
+        Err(error) => Ok(WillBe::Unusable(Mode::Fsdax, error.into())),
     }
-}
-
-fn unsupported(mode: Mode) -> WillBe {
-    let reason = match mode {
-        Mode::Sector => {
-            "sector mode (BTT) moves blocks about, so they have no fixed physical address: use fsdax or raw mode"
-        }
-        _ => "devdax mode has no block device that could be partitioned: use fsdax or raw mode",
-    };
-    WillBe::Unsupported(mode, reason.to_owned())
 }
 
 /// Media errors as the attribute `badblocks` lists them: a line for each run, its first 512-byte sector, counted from `base`, and
@@ -123,7 +110,7 @@ mod tests {
         };
         assert_eq!(foreseen(&forced, &fsdax), raw);
         let labelled = Unbound {
-            uuid: Uuid::from_u128(7),
+            uuid: Some(Uuid::from_u128(7)),
             ..Unbound::default()
         };
         assert_eq!(
@@ -132,29 +119,31 @@ mod tests {
             "the info block is another namespace's"
         );
         let on_device = bytes(&block(|block| block[72] = 2));
-        assert!(
-            matches!(foreseen(&unbound, &on_device), WillBe::Unsupported(Mode::Fsdax, reason) if reason.contains("--map=mem"))
+        assert_eq!(
+            foreseen(&unbound, &on_device),
+            WillBe::Unusable(Mode::Fsdax, Obstacle::MapOnDevice)
         );
         let mut damaged = fsdax.clone();
         damaged[4096 + 60] ^= 1;
-        assert!(
-            matches!(foreseen(&unbound, &damaged), WillBe::Unsupported(Mode::Fsdax, reason) if reason.contains("checksum"))
+        assert_eq!(
+            foreseen(&unbound, &damaged),
+            WillBe::Unusable(Mode::Fsdax, Obstacle::InfoBlock(Invalid::Checksum))
         );
         let devdax = bytes(b"NVDIMM_DAX_INFO\0");
-        assert!(matches!(
+        assert_eq!(
             foreseen(&unbound, &devdax),
-            WillBe::Unsupported(Mode::Devdax, _)
-        ));
+            WillBe::Unusable(Mode::Devdax, Obstacle::Devdax)
+        );
         let mut sector = bytes(b"BTT_ARENA_INFO\0\0");
-        assert!(matches!(
+        assert_eq!(
             foreseen(&unbound, &sector),
-            WillBe::Unsupported(Mode::Sector, _)
-        ));
+            WillBe::Unusable(Mode::Sector, Obstacle::Sector)
+        );
         sector.rotate_left(4096);
-        assert!(matches!(
+        assert_eq!(
             foreseen(&unbound, &sector),
-            WillBe::Unsupported(Mode::Sector, _)
-        ));
+            WillBe::Unusable(Mode::Sector, Obstacle::Sector)
+        );
         foresee(&unbound, namespace(), &vec![0; 4096]).unwrap_err();
     }
 

@@ -3,11 +3,10 @@
 use crate::host::Unfit;
 use crate::hypercall::Registered;
 use crate::status::Reservation;
-use std::fs;
-use std::io;
 use std::path::Path;
 use xen_pmem_discover::document::{Device, Mode, State};
-use xen_pmem_nvdimm::nfit;
+use xen_pmem_nvdimm::firmware;
+use xen_pmem_nvdimm::nfit::{Nfit, State as Flags};
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,42 +117,47 @@ pub fn modules(root: &Path) -> Vec<Step> {
     steps
 }
 
-/// What firmware says of NVDIMMs. `root` is `/` but in tests.
-pub fn firmware(root: &Path) -> Step {
+/// What firmware says of NVDIMMs.
+pub fn firmware(answer: &Result<Option<Nfit>, firmware::Error>) -> Vec<Step> {
     let step = |verdict, found: String| Step::new("NFIT", verdict, found);
-    let bytes = match fs::read(root.join("sys/firmware/acpi/tables/NFIT")) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return step(Verdict::Note, "firmware has no NFIT: no NVDIMMs at boot".to_owned())
-                .hint("look into the firmware's set-up whether NVDIMMs are enabled; memory of `memmap=` and NVDIMMs plugged in later have none");
+    let nfit = match answer {
+        Ok(Some(nfit)) => nfit,
+        Ok(None) => {
+            return vec![step(Verdict::Note, "firmware has no NFIT: no NVDIMMs at boot".to_owned())
+                .hint("look into the firmware's set-up whether NVDIMMs are enabled; memory of `memmap=` and NVDIMMs plugged in later have none")];
         }
-        Err(error) => return step(Verdict::Bad, format!("the NFIT cannot be read: {error}")).hint("run as root"),
+        Err(error @ firmware::Error::Invalid { .. }) => {
+            return vec![step(Verdict::Bad, error.to_string()).hint("update the firmware")];
+        }
+        Err(error) => return vec![step(Verdict::Bad, error.to_string()).hint("run as root")],
     };
-    match nfit::ranges(&bytes) {
-        Err(error) => step(Verdict::Bad, format!("firmware's NFIT {error}")).hint("update the firmware"),
-        Ok(ranges) => {
-            let broken: Vec<String> = ranges
-                .iter()
-                .filter(|range| !range.state.is_sound())
-                .map(|range| range.range.to_string())
-                .collect();
-            if broken.is_empty() {
-                step(
-                    Verdict::Good,
-                    format!("firmware lists {} of persistent memory", ranges_of(ranges.len())),
-                )
-            } else {
-                step(
-                    Verdict::Bad,
-                    format!(
-                        "NVDIMMs behind {} have failed or cannot save their content",
-                        broken.join(", ")
-                    ),
-                )
-                .hint("see `ndctl list -DH`; the hypervisor takes no report on them")
-            }
-        }
+    let which = |is: fn(&Flags) -> bool| {
+        let ranges = nfit.ranges.iter().filter(|range| is(&range.state));
+        let ranges: Vec<String> = ranges.map(|range| range.range.to_string()).collect();
+        (!ranges.is_empty()).then(|| ranges.join(", "))
+    };
+    let mut steps = Vec::new();
+    if let Some(ranges) = which(|state| state.obstacle().is_some()) {
+        let found = format!("NVDIMMs behind {ranges} are not armed or not mapped");
+        steps.push(step(Verdict::Bad, found).hint("see `ndctl list -DH`; the hypervisor takes no report on them"));
     }
+    if let Some(ranges) = which(|state| state.has_lost_data()) {
+        let found =
+            format!("NVDIMMs behind {ranges} failed to save, restore or flush: data written earlier may be lost");
+        steps.push(step(Verdict::Note, found).hint("check the data on their partitions; reports work"));
+    }
+    for left_out in &nfit.left_out {
+        steps.push(
+            step(Verdict::Note, format!("firmware's NFIT: {left_out}")).hint("update the firmware; reports work"),
+        );
+    }
+    if steps.is_empty() {
+        steps.push(step(
+            Verdict::Good,
+            format!("firmware lists {} of persistent memory", ranges_of(nfit.ranges.len())),
+        ));
+    }
+    steps
 }
 
 fn ranges_of(count: usize) -> String {
@@ -295,6 +299,10 @@ mod tests {
     use super::*;
     use crate::report::tests::device;
     use crate::status::{InHypervisor, InStore};
+    use std::fs;
+    use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+    use xen_pmem_nvdimm::nfit::Table;
+    use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
     fn verdicts(steps: &[Step]) -> Vec<Verdict> {
         steps.iter().map(|step| step.verdict).collect()
@@ -324,7 +332,37 @@ mod tests {
     }
 
     #[test]
-    fn modules_and_tables() {
+    fn tables_of_firmware() {
+        use Verdict::{Bad, Good, Note};
+        let root = tempfile::tempdir().unwrap();
+        let sysfs = SysfsRoot::new(root.path());
+        let tables = root.path().join("firmware/acpi/tables");
+        let steps = firmware(&firmware::nfit(&sysfs));
+        assert_eq!(verdicts(&steps), [Note]);
+        has_hints(&steps);
+        fs::create_dir_all(&tables).unwrap();
+        let range = PhysRange::new(PhysAddr(1 << 32), Bytes(1 << 29)).unwrap();
+        let of = |state| Table::default().range(1, range).mapping(1, 1, Flags(state));
+        for (table, expected) in [
+            (Table::default(), &[Good][..]),
+            (of(0), &[Good]),
+            (of(0x21), &[Note]),
+            (of(1 << 3), &[Bad]),
+            (of(1 << 6), &[Bad]),
+            (of(0x1f), &[Bad, Note]),
+            (of(0).structure(&[0; 4]), &[Note]),
+            (of(0).structure(&[0, 0, 1, 0]), &[Bad]),
+        ] {
+            fs::write(tables.join("NFIT"), table.to_bytes().unwrap()).unwrap();
+            let steps = firmware(&firmware::nfit(&sysfs));
+            assert_eq!(verdicts(&steps), expected, "{steps:?}");
+            let not_good: Vec<Step> = steps.into_iter().filter(|step| step.verdict != Good).collect();
+            has_hints(&not_good);
+        }
+    }
+
+    #[test]
+    fn modules_and_types() {
         let root = tempfile::tempdir().unwrap();
         let steps = modules(root.path());
         assert_eq!(verdicts(&steps), [Verdict::Bad, Verdict::Bad, Verdict::Note]);
@@ -333,14 +371,7 @@ mod tests {
             fs::create_dir_all(root.path().join("sys/module").join(module)).unwrap();
         }
         assert_eq!(verdicts(&modules(root.path())), [Verdict::Good]);
-
-        assert_eq!(firmware(root.path()).verdict, Verdict::Note);
-        let tables = root.path().join("sys/firmware/acpi/tables");
-        fs::create_dir_all(&tables).unwrap();
-        fs::write(tables.join("NFIT"), b"no such thing").unwrap();
-        let step = firmware(root.path());
-        assert_eq!(step.verdict, Verdict::Bad);
-        has_hints(&[step, btf(root.path()), firmware(Path::new("/nowhere"))]);
+        has_hints(&[btf(root.path())]);
         assert_eq!(btf(root.path()).verdict, Verdict::Note);
         fs::create_dir_all(root.path().join("sys/kernel/btf")).unwrap();
         fs::write(root.path().join("sys/kernel/btf/vmlinux"), b"").unwrap();

@@ -6,6 +6,8 @@ use crate::support::{OTHER, Said, UUID, discover};
 use serde_json::json;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+use xen_pmem_nvdimm::nfit::{State, Table};
 
 const BASE: u64 = 0x1_0000_0000;
 
@@ -50,29 +52,14 @@ impl Host {
 
     /// Firmware's table with one range.
     fn firmware(&self, size: u64, state: u16) {
-        let mut table = b"NFIT".to_vec();
-        table.resize(40, 0);
-        let mut range = vec![0; 56];
-        range[2] = 56;
-        range[4] = 1;
-        let persistent = [
-            0x79, 0xd3, 0xf0, 0x66, 0xf3, 0xb4, 0x74, 0x40, 0xac, 0x43, 0x0d, 0x33, 0x18, 0xb7, 0x8c, 0xdb,
-        ];
-        range[16..32].copy_from_slice(&persistent);
-        range[32..40].copy_from_slice(&BASE.to_le_bytes());
-        range[40..48].copy_from_slice(&size.to_le_bytes());
-        table.extend(range);
-        let mut mapping = vec![0; 48];
-        (mapping[0], mapping[2], mapping[12]) = (1, 48, 1);
-        mapping[44..46].copy_from_slice(&state.to_le_bytes());
-        table.extend(mapping);
-        let length = u32::try_from(table.len()).unwrap();
-        table[4..8].copy_from_slice(&length.to_le_bytes());
-        let sum = table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
-        table[9] = sum.wrapping_neg();
+        let range = PhysRange::new(PhysAddr(BASE), Bytes(size)).unwrap();
+        self.table(&Table::default().range(1, range).mapping(1, 1, State(state)));
+    }
+
+    fn table(&self, table: &Table) {
         let folder = self.tree.sysfs().join("firmware/acpi/tables");
         fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("NFIT"), table).unwrap();
+        fs::write(folder.join("NFIT"), table.to_bytes().unwrap()).unwrap();
     }
 }
 
@@ -167,6 +154,15 @@ fn without_libnvdimm_the_firmware_is_asked() {
     let device = host.early().device();
     assert_eq!(device["state"], "unsupported");
     assert!(device["reason"].as_str().unwrap().contains("not armed"));
+    // What is past does not keep Xen away; what is left out of the table is said.
+    let range = PhysRange::new(PhysAddr(BASE), Bytes(SIZE)).unwrap();
+    let past = Table::default().range(1, range).mapping(1, 1, State(0x21));
+    host.table(&past.structure(&[0; 4]));
+    let said = host.early();
+    assert_eq!(said.device()["state"], "prepared");
+    for words in ["may have lost data", "the 4 bytes from there on are not read"] {
+        assert!(said.stderr.contains(words), "{}", said.stderr);
+    }
     // A namespace with labels is a part of the range: what is in it does not fit the range.
     host.firmware(2 * SIZE, 0);
     assert_ne!(host.early().device()["state"], "prepared");

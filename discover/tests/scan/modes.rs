@@ -122,3 +122,31 @@ fn a_thousand_namespaces() {
     }
     assert_eq!(scan(&tree, &[]).devices().len(), 1000);
 }
+
+/// What a region is, and whether it may be written, counts whatever its namespaces hold.
+#[test]
+fn a_region_that_is_volatile_or_read_only_is_never_prepared() {
+    for (attribute, content, words) in [
+        ("devtype", "nd_volatile", Some("volatile memory")),
+        ("devtype", "nd_pmem", None),
+        ("read_only", "1", Some("read-only")),
+        ("read_only", "0", None),
+    ] {
+        let tree = Tree::new();
+        let region = tree.region(0, BASE, SIZE);
+        let namespace = region.whole();
+        namespace.raw("pmem0", &Disk::prepared(UUID));
+        write(namespace.directory.parent().unwrap(), attribute, content);
+        let said = scan(&tree, &[]);
+        let device = said.device();
+        match words {
+            None => assert_eq!((&device["state"], said.code), (&json!("prepared"), 0)),
+            Some(words) => {
+                assert_eq!((&device["state"], said.code), (&json!("unsupported"), 4));
+                assert_eq!((&device["uuid"], &device["reserved"]), (&json!(null), &json!(null)));
+                assert!(device["reason"].as_str().unwrap().contains(words), "{device}");
+                assert_eq!(device["device"], json!(tree.node("pmem0")));
+            }
+        }
+    }
+}

@@ -12,6 +12,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{self as cli, Failure, Flags};
+use xen_pmem_nvdimm::firmware;
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
@@ -62,7 +64,7 @@ fn examine(root: &Path) -> Result<(Vec<Step>, ExitStatus), Failure> {
     let is_fit = fit.is_ok();
     let mut steps = doctor::host(&fit);
     steps.extend(doctor::modules(root));
-    steps.push(doctor::firmware(root));
+    steps.extend(doctor::firmware(&firmware::nfit(&SysfsRoot::new(root.join("sys")))));
     let (scan, unreadable) = scan_host(&[], When::Late)?;
     steps.extend(doctor::namespaces(&scan.devices));
     steps.extend(doctor::superblocks(&scan.devices));

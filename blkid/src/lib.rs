@@ -51,7 +51,11 @@ pub fn signatures(file: &File, start: u64, size: u64) -> io::Result<Vec<Signatur
     let mut found = Vec::new();
     while probe.next()? {
         let (name, magic, kind) = match probe.value(c"TYPE") {
-            Some(name) => (name, probe.value(c"SBMAGIC_OFFSET"), kind(probe.value(c"USAGE").as_deref())),
+            Some(name) => (
+                name,
+                probe.value(c"SBMAGIC_OFFSET"),
+                kind(probe.value(c"USAGE").as_deref()),
+            ),
             None => match probe.value(c"PTTYPE") {
                 Some(name) => (name, probe.value(c"PTMAGIC_OFFSET"), Kind::PartitionTable),
                 None => continue,
@@ -115,9 +119,16 @@ mod tests {
             (Kind::Crypto, "crypto_LUKS", start),
             (Kind::Other, "swap", start + 4086),
         ];
-        let found: Vec<_> = found.iter().map(|one| (one.kind, one.name.as_str(), one.offset)).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.kind, one.name.as_str(), one.offset))
+            .collect();
         assert_eq!(found, expected);
-        assert_eq!(signatures(&file, 0, SIZE).unwrap(), [], "from the start there is nothing");
+        assert_eq!(
+            signatures(&file, 0, SIZE).unwrap(),
+            [],
+            "from the start there is nothing"
+        );
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub trait ReadAt {
     fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
         Some(offset)
     }
+
+    /// The open file that has exactly these bytes, at these offsets: for libraries that read by themselves. Memory has none.
+    fn file(&self) -> Option<&std::fs::File> {
+        None
+    }
 }
 
 #[cfg(unix)]
@@ -48,6 +53,10 @@ impl ReadAt for std::fs::File {
             // Nothing is known of a device.
             Err(_) => Some(offset),
         }
+    }
+
+    fn file(&self) -> Option<&std::fs::File> {
+        Some(self)
     }
 }
 
@@ -88,6 +97,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 
     fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
         (**self).next_data(offset)
+    }
+
+    fn file(&self) -> Option<&std::fs::File> {
+        (**self).file()
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What is there and is given up.
     pub overwritten: Traces,
+    /// What is there already where the partitions will be. It stays, and shows again.
+    pub exposed: Traces,
 }
 
 /// Why a device is not prepared.
@@ -100,13 +102,14 @@ pub fn plan<D: ReadAt + ?Sized>(
     if [request.uuid, request.disk_guid].iter().any(Uuid::is_nil) {
         return Err(Error::NilUuid);
     }
-    let overwritten = signatures::find(device, inspection)?;
+    let overwritten = signatures::find(device, inspection, &layout.taken(geometry))?;
+    let exposed = signatures::exposed(device, layout.partitions.iter().map(|(_, range)| *range))?;
     if !request.force {
         if let Some((superblock, _)) = inspection.reservation() {
             return Err(Error::Prepared(superblock.uuid));
         }
         if !overwritten.0.is_empty() {
-            return Err(Error::NotBlank(overwritten));
+            return Err(Error::NotBlank(Traces([overwritten.0, exposed.0].concat())));
         }
     }
     if inspection
@@ -141,6 +144,7 @@ pub fn plan<D: ReadAt + ?Sized>(
         superblock,
         steps,
         overwritten,
+        exposed,
     })
 }
 

@@ -113,6 +113,21 @@ pub struct Layout {
     pub usable: DeviceRange,
 }
 
+impl Layout {
+    /// What a preparation takes: all that lies before the first partition, the area that Xen gets among it, and the backup table's
+    /// place.
+    pub fn taken(&self, geometry: &Geometry) -> Vec<DeviceRange> {
+        let before = DeviceRange::clamped(DeviceOffset(0), Bytes(self.reserved.base().0));
+        vec![before, self.reserved, self.tail(geometry)]
+    }
+
+    /// The place of the backup table.
+    fn tail(&self, geometry: &Geometry) -> DeviceRange {
+        let size = geometry.device_size.0.saturating_sub(self.usable.end().0);
+        DeviceRange::clamped(self.usable.end(), Bytes(size))
+    }
+}
+
 /// Why a request cannot be laid out on a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,4 +1,4 @@
-//! What people see of long work, on a terminal: the search of a large gap.
+//! What people see of long work, on a terminal: the search of a large gap, the look at all that is handed to Xen.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cell::{Cell, OnceCell};
@@ -13,15 +13,17 @@ const SILENT: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct Watched<'a, D: ?Sized> {
     device: &'a D,
+    what_for: &'static str,
     read: Cell<u64>,
     bar: OnceCell<ProgressBar>,
 }
 
 impl<'a, D: ReadAt + ?Sized> Watched<'a, D> {
-    /// Watches how `device` is read.
-    pub fn new(device: &'a D) -> Self {
+    /// Watches how `device` is read. `what_for` says why it is, to people.
+    pub fn new(device: &'a D, what_for: &'static str) -> Self {
         Self {
             device,
+            what_for,
             read: Cell::new(0),
             bar: OnceCell::new(),
         }
@@ -30,9 +32,8 @@ impl<'a, D: ReadAt + ?Sized> Watched<'a, D> {
     fn show(&self, read: u64) {
         let bar = self.bar.get_or_init(|| {
             // Without a style of its own it is drawn in the library's.
-            let style =
-                ProgressStyle::with_template("{spinner} searching for super blocks: {bytes} read, {bytes_per_sec}");
-            let bar = ProgressBar::new_spinner();
+            let style = ProgressStyle::with_template("{spinner} {msg}: {bytes} read, {bytes_per_sec}");
+            let bar = ProgressBar::new_spinner().with_message(self.what_for);
             match style {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
@@ -60,6 +61,10 @@ impl<D: ReadAt + ?Sized> ReadAt for Watched<'_, D> {
     fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
         self.device.next_data(offset)
     }
+
+    fn file(&self) -> Option<&std::fs::File> {
+        self.device.file()
+    }
 }
 
 impl<D: ?Sized> Drop for Watched<'_, D> {
@@ -77,7 +82,7 @@ mod tests {
     #[test]
     fn what_is_watched_reads_the_same() {
         let device = vec![7u8; 1 << 20];
-        let watched = Watched::new(&device);
+        let watched = Watched::new(&device, "testing");
         assert_eq!(watched.size().unwrap(), Bytes(1 << 20));
         let mut bytes = vec![0; 1 << 20];
         for _ in 0..=64 {

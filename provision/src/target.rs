@@ -214,7 +214,7 @@ impl Target {
     /// If its size or block size cannot be told.
     pub fn inspect(&self) -> Result<Inspection, Error> {
         let lba_size = self.own_lba_size()?;
-        inspect(&Watched::new(&self.file), lba_size).map_err(|error| Error::Io {
+        inspect(&Watched::new(&self.file, "searching for super blocks"), lba_size).map_err(|error| Error::Io {
             what: "telling its size",
             error,
         })

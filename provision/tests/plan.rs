@@ -56,6 +56,12 @@ impl ReadAt for Sparse {
             buf[index] = pages.get(&page).map_or(0, |page| page[at])
         })
     }
+
+    fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
+        let pages = self.pages.borrow();
+        let (page, _) = pages.range(offset.0 / 4096..).next()?;
+        Some(DeviceOffset(page * 4096).max(offset))
+    }
 }
 
 impl Device for Sparse {

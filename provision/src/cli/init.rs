@@ -219,6 +219,9 @@ fn prepare(
             "{name} is a raw namespace: reconfiguring it later would destroy the start of its partition table, and it has no DAX; prefer fsdax (ndctl create-namespace --mode=fsdax --map=mem) before preparing it"
         );
     }
+    for trace in &plan.exposed.0 {
+        tracing::warn!("{name}: there is {trace}; it stays, and the new partition shows it again");
+    }
     if arguments.dry_run {
         return say_plan(path, &geometry, &plan, flags);
     }

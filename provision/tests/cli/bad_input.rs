@@ -4,7 +4,7 @@ use super::{Images, MIB, provision, restore, sentence};
 use std::os::unix::fs::PermissionsExt as _;
 
 /// An MBR partition table with one partition.
-fn mbr() -> Vec<u8> {
+pub(super) fn mbr() -> Vec<u8> {
     let mut sector = vec![0; 512];
     sector[446..462].copy_from_slice(&[0, 0, 2, 0, 0x83, 0xff, 0xff, 0xff, 0, 8, 0, 0, 0, 0, 8, 0]);
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
@@ -12,81 +12,22 @@ fn mbr() -> Vec<u8> {
 }
 
 #[test]
-fn what_is_there_is_not_overwritten() {
+fn what_is_left_of_us_is_not_overwritten() {
     let images = Images::new();
-    let mbr = mbr();
     type Case<'c> = (&'c str, u64, &'c [(u64, &'c [u8])], &'c str);
     let cases: &[Case<'_>] = &[
-        (
-            "mbr",
-            64 * MIB,
-            &[(0, &mbr)],
-            "an MBR partition table or boot sector at offset 0x0",
-        ),
-        (
-            "ext4",
-            64 * MIB,
-            &[(0x438, &[0x53, 0xef])],
-            "an ext2, ext3 or ext4 file system at offset 0x438",
-        ),
-        ("luks", 64 * MIB, &[(0, b"LUKS\xba\xbe\0\x02")], "a LUKS container"),
-        (
-            "lvm",
-            64 * MIB,
-            &[(0x200, b"LABELONE")],
-            "an LVM physical volume at offset 0x200",
-        ),
-        ("btrfs", 64 * MIB, &[(0x1_0040, b"_BHRfS_M")], "a btrfs file system"),
-        ("xfs", 64 * MIB, &[(0, b"XFSB")], "an XFS file system"),
-        (
-            "md12",
-            64 * MIB,
-            &[(0x1000, &[0xfc, 0x4e, 0x2b, 0xa9])],
-            "a member of an md RAID (version 1.2)",
-        ),
-        (
-            "md10",
-            64 * MIB,
-            &[(64 * MIB - 8192, &[0xfc, 0x4e, 0x2b, 0xa9])],
-            "a member of an md RAID at offset 0x3ffe000",
-        ),
-        (
-            "zfs",
-            64 * MIB,
-            &[(0x2_0400, &[0x0c, 0xb1, 0xba, 0, 0, 0, 0, 0])],
-            "a member of a ZFS pool at offset 0x20400",
-        ),
-        (
-            "pfn",
-            64 * MIB,
-            &[(0x1000, b"NVDIMM_PFN_INFO\0")],
-            "libnvdimm's fsdax info block at offset 0x1000",
-        ),
-        (
-            "btt",
-            64 * MIB,
-            &[(0x1000, b"BTT_ARENA_INFO\0")],
-            "libnvdimm's BTT info block",
-        ),
-        ("swap", 64 * MIB, &[(0xff6, b"SWAPSPACE2")], "a swap area"),
         ("torn", 64 * MIB, &[(512, b"EFI PART")], "a damaged GPT at offset 0x200"),
+        (
+            "torn at the end",
+            64 * MIB,
+            &[(64 * MIB - 512, b"EFI PART")],
+            "a damaged GPT at offset 0x3fffe00",
+        ),
         (
             "super",
             64 * MIB,
             &[(0x8_0000, b"XenPmemP")],
             "a primary super block of xen-pmem at offset 0x80000",
-        ),
-        (
-            "unknown",
-            64 * MIB,
-            &[(0x1_2345, &[1])],
-            "data of an unknown kind at offset 0x12345",
-        ),
-        (
-            "end",
-            64 * MIB,
-            &[(64 * MIB - 1, &[1])],
-            "data of an unknown kind at offset 0x3ffffff",
         ),
     ];
     for (name, size, contents, words) in cases {

@@ -186,7 +186,9 @@ const DAMAGES: &[Damage] = &[
         "an md member in place of the table",
         |f| {
             wipe(f, 0, 8192);
-            f.write_all_at(&[0xfc, 0x4e, 0x2b, 0xa9], 4096).unwrap();
+            // Version 1, in sector 8 (Linux include/uapi/linux/raid/md_p.h).
+            f.write_all_at(&[0xfc, 0x4e, 0x2b, 0xa9, 1], 4096).unwrap();
+            f.write_all_at(&[8], 4096 + 144).unwrap();
         },
         Outcome::Refuses(3),
     ),
@@ -202,7 +204,10 @@ const DAMAGES: &[Damage] = &[
         "ZFS in the gap and a copy gone",
         |f| {
             wipe(f, PRIMARY, 4096);
-            f.write_all_at(&0x00ba_b10cu64.to_le_bytes(), 0x2_0000).unwrap();
+            for uberblock in 0..4 {
+                f.write_all_at(&0x00ba_b10cu64.to_le_bytes(), 0x2_0000 + uberblock * 1024)
+                    .unwrap();
+            }
         },
         Outcome::Refuses(3),
     ),
@@ -210,7 +215,8 @@ const DAMAGES: &[Damage] = &[
         "LVM in place of the table",
         |f| {
             wipe(f, 0, 8192);
-            f.write_all_at(b"LABELONE", 512).unwrap();
+            f.write_all_at(b"LABELONE\x01\0\0\0\0\0\0\0\0\0\0\0\x20\0\0\0LVM2 001", 512)
+                .unwrap();
         },
         Outcome::Refuses(3),
     ),

@@ -9,6 +9,7 @@
 mod bad_input;
 mod damage;
 mod documents;
+mod foreign;
 mod reproducible;
 
 use assert_cmd::Command;

@@ -91,7 +91,7 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, taken: &[De
     }
     if traces.is_empty() {
         let watched = Watched::new(device, "looking for data");
-        if let Some(offset) = blank::first_data(&watched, taken, &ours)? {
+        if let Some(offset) = blank::first_data(&watched, taken.iter().copied(), &ours)? {
             traces.push(unknown(device, inspection, offset)?);
         }
     }

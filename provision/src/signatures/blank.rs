@@ -14,7 +14,7 @@ const PIECE: Bytes = Bytes(1 << 20);
 /// If the device cannot be read there.
 pub(super) fn first_data<D: ReadAt + ?Sized>(
     device: &D,
-    ranges: &[DeviceRange],
+    ranges: impl IntoIterator<Item = DeviceRange>,
     known: &[DeviceRange],
 ) -> io::Result<Option<DeviceOffset>> {
     let mut piece = Vec::new();
@@ -99,7 +99,7 @@ mod tests {
         ] {
             let mut device = vec![0u8; 4 << 20];
             device[place] = 1;
-            let found = first_data(&device, &ranges, &known).unwrap();
+            let found = first_data(&device, ranges, &known).unwrap();
             let place = DeviceOffset(u64::try_from(place).unwrap());
             assert_eq!(found, expected.then_some(place), "{place}");
         }

@@ -5,15 +5,16 @@
 //! prepared. Until then there are, of what is whole, only super blocks; and of what comes next, words that have arrived or not.
 
 use super::blank::first_data;
+use crate::progress::Watched;
 use std::io;
 use xen_pmem_format::inspect::Inspection;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::{COPY_SIZE, HEADER_SIZE, SuperBlock, VERSION_MAJOR, VERSION_MINOR, Which};
 use xen_pmem_format::table::{DEFAULT_ENTRIES, ENTRY_SIZE, SIGNATURE, entry_blocks, last_lba};
-use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange};
+use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange, PAGE, SUPERPAGE};
 
 /// How much of the place of the first partition must hold zeros: a file system or a volume begins there.
-const CONTENT: Bytes = Bytes(2 << 20);
+const CONTENT: Bytes = SUPERPAGE;
 /// More than a backup table takes at the end of a device, whatever the block size.
 const TABLE: Bytes = Bytes(64 << 10);
 
@@ -33,18 +34,18 @@ pub(super) fn interrupted<D: ReadAt + ?Sized>(device: &D, inspection: &Inspectio
     let copies = [page(device, size, Which::Primary)?, page(device, size, Which::Backup)?];
     let ours = match copies {
         [Page::Zero, Page::Torn] => vec![Which::Backup.range()],
-        [Page::Zero | Page::Torn, Page::Whole(superblock)] if is_first(&superblock, size) => {
-            if !is_unused(device, size, &superblock)? {
-                return Ok(Vec::new());
-            }
-            Which::BOTH.map(Which::range).to_vec()
-        }
-        [Page::Whole(superblock), Page::Whole(other)] if superblock == other && is_first(&superblock, size) => {
-            if !is_unused(device, size, &superblock)? {
-                return Ok(Vec::new());
-            }
+        [Page::Whole(primary), Page::Whole(superblock)]
+            if superblock == primary && is_first(&superblock, size) && is_unused(device, size, &superblock)? =>
+        {
             let table = torn_table(device, inspection, &superblock)?;
             Which::BOTH.map(Which::range).into_iter().chain(table).collect()
+        }
+        [_, Page::Whole(superblock)]
+            if is_first(&superblock, size)
+                && arrives(device, Which::Primary, &superblock)?
+                && is_unused(device, size, &superblock)? =>
+        {
+            Which::BOTH.map(Which::range).to_vec()
         }
         _ => Vec::new(),
     };
@@ -73,7 +74,7 @@ fn page<D: ReadAt + ?Sized>(device: &D, size: Bytes, which: Which) -> io::Result
     Ok(match SuperBlock::decode(&bytes, which.offset()) {
         Ok((found, superblock)) if found == which => Page::Whole(superblock),
         _ if bytes == [0; COPY_SIZE] => Page::Zero,
-        _ if is_torn_copy(&bytes, which) => Page::Torn,
+        _ if is_torn_copy(&bytes, which, size) => Page::Torn,
         _ => Page::Other,
     })
 }
@@ -83,25 +84,51 @@ fn is_first(superblock: &SuperBlock, size: Bytes) -> bool {
     superblock.sequence == 1 && superblock.device_size == size
 }
 
-/// Whether neither Xen nor a partition has been where they would be.
+/// Whether each word at the place of a copy is zero or this super block's: it is on its way there.
+fn arrives<D: ReadAt + ?Sized>(device: &D, which: Which, superblock: &SuperBlock) -> io::Result<bool> {
+    let mut bytes = [0; COPY_SIZE];
+    device.read_exact_at(which.offset(), &mut bytes)?;
+    let expected = superblock.encode(which);
+    let (words, _) = bytes.as_chunks::<8>();
+    let (right, _) = expected.as_chunks::<8>();
+    Ok(words
+        .iter()
+        .zip(right)
+        .all(|(word, right)| word == right || *word == [0; 8]))
+}
+
+/// Whether neither Xen nor a partition has been where they would be: Xen's area and what follows it hold zeros, and so does each page
+/// where another partition could begin.
 fn is_unused<D: ReadAt + ?Sized>(device: &D, size: Bytes, superblock: &SuperBlock) -> io::Result<bool> {
     let reserved = superblock.reserved;
-    let before_table = DeviceOffset(size.0.saturating_sub(TABLE.0));
-    let content_end = DeviceRange::clamped(reserved.end(), CONTENT).end().min(before_table);
+    let end = DeviceOffset(size.0.saturating_sub(TABLE.0));
+    let content_end = DeviceRange::clamped(reserved.end(), CONTENT).end().min(end);
     let Some(content) = DeviceRange::between(reserved.end(), content_end) else {
         return Ok(false);
     };
-    Ok(first_data(device, &[reserved, content], &[])?.is_none())
+    // Partitions are aligned as the area is.
+    let step = usize::try_from(SUPERPAGE.0).map_err(io::Error::other)?;
+    let starts = (content_end.0..end.0).step_by(step);
+    let starts = starts.map(|start| DeviceRange::clamped(DeviceOffset(start), PAGE));
+    let watched = Watched::new(device, "looking for partitions' content");
+    Ok(first_data(&watched, [reserved, content].into_iter().chain(starts), &[])?.is_none())
 }
 
 /// Whether a page holds nothing but words of a copy without its signature: each word that tells what it is has arrived or is zero, and
 /// at least one has arrived.
-fn is_torn_copy(bytes: &[u8; COPY_SIZE], which: Which) -> bool {
+fn is_torn_copy(bytes: &[u8; COPY_SIZE], which: Which, size: Bytes) -> bool {
     let version = [VERSION_MAJOR.to_le_bytes(), VERSION_MINOR.to_le_bytes()].concat();
     let version = [version, HEADER_SIZE.to_le_bytes().to_vec()].concat();
-    let telling: [(usize, &[u8]); 2] = [(8, &version), (56, &which.offset().0.to_le_bytes())];
+    let telling: [(usize, &[u8]); 5] = [
+        (8, &version),
+        (56, &which.offset().0.to_le_bytes()),
+        (96, &size.0.to_le_bytes()),
+        (176, b"xen-pmem"),
+        (184, b"-provisi"),
+    ];
     let header = usize::try_from(HEADER_SIZE).unwrap_or(COPY_SIZE);
     is_torn(bytes, &[(0, 8), (24, 48), (header, COPY_SIZE)], &telling)
+        && telling.iter().any(|(offset, expected)| holds(bytes, *offset, expected))
 }
 
 /// The place of the backup table, if it holds nothing but words of the backup table of this super block without its signature.
@@ -139,8 +166,7 @@ fn torn_table<D: ReadAt + ?Sized>(
     ];
     let length = bytes.len();
     let zero = [(0, SIGNATURE.len()), (92, length)];
-    let header_is_ours = is_torn(&bytes, &zero, &telling) || bytes.iter().all(|byte| *byte == 0);
-    let ours = header_is_ours && entries_are_ours(device, superblock, place, header)?;
+    let ours = is_torn(&bytes, &zero, &telling) && entries_are_ours(device, superblock, place, header)?;
     Ok(ours.then_some(place))
 }
 
@@ -167,15 +193,17 @@ fn entries_are_ours<D: ReadAt + ?Sized>(
     }))
 }
 
-/// Whether the ranges `zero` hold zeros, each of the `telling` words holds zeros or what it should, and at least one what it should.
+/// Whether the ranges `zero` hold zeros, and each of the `telling` words what it should or zeros, as before it arrives.
 fn is_torn(bytes: &[u8], zero: &[(usize, usize)], telling: &[(usize, &[u8])]) -> bool {
     let is_zero = |part: &[u8]| part.iter().all(|byte| *byte == 0);
-    let word = |offset: usize, expected: &[u8]| bytes.get(offset..offset.saturating_add(expected.len()));
-    zero.iter().all(|(from, to)| bytes.get(*from..*to).is_some_and(is_zero))
-        && telling
-            .iter()
-            .all(|(offset, expected)| word(*offset, expected).is_some_and(|word| word == *expected || is_zero(word)))
-        && telling
-            .iter()
-            .any(|(offset, expected)| word(*offset, expected).is_some_and(|word| word == *expected && !is_zero(word)))
+    let mut gaps = zero.iter().map(|(from, to)| bytes.get(*from..*to));
+    gaps.all(|gap| gap.is_some_and(is_zero))
+        && telling.iter().all(|(offset, expected)| {
+            holds(bytes, *offset, expected) || holds(bytes, *offset, &vec![0; expected.len()])
+        })
+}
+
+/// Whether bytes stand at an offset.
+fn holds(bytes: &[u8], offset: usize, expected: &[u8]) -> bool {
+    bytes.get(offset..).is_some_and(|rest| rest.starts_with(expected))
 }

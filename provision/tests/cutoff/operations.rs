@@ -157,6 +157,69 @@ fn init_on_a_blank_device() {
     );
 }
 
+/// An interrupted first preparation is taken up again without `--force`: what it has left is ours.
+#[test]
+fn init_again_after_an_interrupted_one() {
+    let before = blank();
+    let steps = init_steps(&before, &request(1, &["1M:a", "rest:b"]));
+    let recorder = Recorder::new(before.clone());
+    step::apply(&recorder, &steps).unwrap();
+    let (_, events) = recorder.into_parts();
+    let again = Request {
+        force: false,
+        ..request(2, &["rest:c"])
+    };
+    let (mut seen, mut unprepared) = (0, 0);
+    let taken_up = |bytes: &[u8]| {
+        seen += 1;
+        // Each is a plan with libblkid on a copy of the device: a part of them will do.
+        if seen % 16 != 0 {
+            return;
+        }
+        let bytes = bytes.to_vec();
+        let inspection = inspect(&bytes, None).unwrap();
+        if inspection.state != State::Unprepared {
+            return;
+        }
+        // Of the first page that is written at least one word must tell whose it is.
+        let page = &bytes[1536 << 10..][..4096];
+        let telling = [8, 56, 96, 176, 184].map(|word| &page[word..word + 8]);
+        if telling.iter().all(|word| **word == [0; 8]) && page.iter().any(|byte| *byte != 0) {
+            return;
+        }
+        unprepared += 1;
+        if let Err(refused) = init::plan(&bytes, &geometry(), &inspection, &again) {
+            let written: Vec<_> = (0..SIZE / 8)
+                .filter(|word| bytes[word * 8..word * 8 + 8] != [0; 8])
+                .map(|word| format!("{:#x}", word * 8))
+                .collect();
+            panic!("{refused}; words at {written:?}");
+        }
+    };
+    cut_off_points(&before, &events, SAMPLES, random(0xa9a1), taken_up);
+    assert!(unprepared > 100, "{unprepared} of {seen}");
+}
+
+/// What is left of a device that was in use is not taken for that.
+#[test]
+fn what_has_only_lost_its_tables_is_not_prepared_again() {
+    let mut bytes = prepared();
+    bytes[..34 * 512].fill(0);
+    bytes[SIZE - 33 * 512..].fill(0);
+    let again = Request {
+        force: false,
+        ..request(2, &["rest:c"])
+    };
+    let refused = init::plan(&bytes, &geometry(), &inspect(&bytes, None).unwrap(), &again).unwrap_err();
+    assert!(refused.to_string().contains("super block of xen-pmem"), "{refused}");
+    // As well if only Xen was there.
+    bytes[8 << 20..].fill(0);
+    assert!(init::plan(&bytes, &geometry(), &inspect(&bytes, None).unwrap(), &again).is_ok());
+    bytes[(2 << 20) + 4096] = 1;
+    let refused = init::plan(&bytes, &geometry(), &inspect(&bytes, None).unwrap(), &again).unwrap_err();
+    assert!(refused.to_string().contains("super block of xen-pmem"), "{refused}");
+}
+
 #[test]
 fn init_over_an_old_layout() {
     let before = prepared();

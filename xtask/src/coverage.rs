@@ -1,6 +1,7 @@
 //! `cargo xtask coverage`: which lines of the format, the provisioner and the two libraries between them the tests run.
 
 use crate::command;
+use crate::host;
 use crate::mutants;
 use crate::progress::step;
 use crate::workspace;
@@ -19,6 +20,8 @@ const CRATES: [&str; 4] = ["format", "nvdimm", "cli", "provision"];
 ///
 /// If the tests fail or cannot be measured.
 pub(crate) fn run() -> Result<()> {
+    host::install(host::BUILD)?;
+    host::install(host::TEST)?;
     let tarpaulin = mutants::install("cargo-tarpaulin")?;
     let target = workspace::target().join("coverage");
     fs::create_dir_all(&target)?;

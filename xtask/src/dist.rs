@@ -98,7 +98,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// If something does not build.
 pub(crate) fn packages(folder: &Path, version: Option<&str>) -> Result<Vec<PathBuf>> {
     host::install(NEEDS)?;
-    host::install(host::BPF)?;
+    host::install(host::BUILD)?;
     let build = workspace::target().join("packages");
     let epoch = epoch(workspace::root())?;
     build_dynamic(workspace::root(), &build)?;
@@ -109,7 +109,7 @@ pub(crate) fn packages(folder: &Path, version: Option<&str>) -> Result<Vec<PathB
 /// Makes everything out of the workspace at `root`, with build artefacts below `target`, in `folder`.
 fn make(root: &Path, target: &Path, folder: &Path, version: Option<&str>) -> Result<Vec<PathBuf>> {
     host::install(NEEDS)?;
-    host::install(host::BPF)?;
+    host::install(host::BUILD)?;
     workspace::discard(folder)?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let epoch = epoch(root)?;

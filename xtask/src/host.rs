@@ -11,8 +11,8 @@ pub(crate) struct Need {
     pub(crate) package: &'static str,
 }
 
-/// What building the eBPF part needs.
-pub(crate) const BPF: &[Need] = &[
+/// What building the tools needs: the eBPF part, and libblkid.
+pub(crate) const BUILD: &[Need] = &[
     Need {
         program: "clang",
         package: "clang",
@@ -32,6 +32,38 @@ pub(crate) const BPF: &[Need] = &[
     Need {
         program: "/usr/include/zlib.h",
         package: "zlib1g-dev",
+    },
+    Need {
+        program: "/usr/include/blkid/blkid.h",
+        package: "libblkid-dev",
+    },
+];
+
+/// What the tests need: programs whose file systems and the like must be noticed, and `losetup`.
+pub(crate) const TEST: &[Need] = &[
+    Need {
+        program: "mke2fs",
+        package: "e2fsprogs",
+    },
+    Need {
+        program: "mkswap",
+        package: "util-linux",
+    },
+    Need {
+        program: "mkfs.vfat",
+        package: "dosfstools",
+    },
+    Need {
+        program: "mkfs.xfs",
+        package: "xfsprogs",
+    },
+    Need {
+        program: "mkfs.btrfs",
+        package: "btrfs-progs",
+    },
+    Need {
+        program: "losetup",
+        package: "mount",
     },
 ];
 

@@ -15,7 +15,7 @@ use anyhow::Result;
 pub(crate) fn run() -> Result<()> {
     step("formatting");
     command::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
-    host::install(host::BPF)?;
+    host::install(host::BUILD)?;
     step("clippy");
     let clippy = [
         "clippy",

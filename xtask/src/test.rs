@@ -20,7 +20,8 @@ pub(crate) struct Options {
 ///
 /// If one fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    host::install(host::BPF)?;
+    host::install(host::BUILD)?;
+    host::install(host::TEST)?;
     step("unit, property and CLI tests of the workspace");
     command::run(
         workspace::cargo()

@@ -39,7 +39,7 @@ pub(crate) const PMEMCTL: &str = "pmemctl";
 ///
 /// If one does not build.
 pub(crate) fn build() -> Result<Tools> {
-    host::install(host::BPF)?;
+    host::install(host::BUILD)?;
     let tools = build_in(workspace::root(), &workspace::target().join("static"))?;
     let xen = workspace::root().join("xen");
     command::run(

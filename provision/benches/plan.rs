@@ -14,8 +14,9 @@ use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::{UnixTime, Which};
 use xen_pmem_format::units::{Bytes, DeviceOffset, LbaSize};
 use xen_pmem_provision::geometry::Geometry;
-use xen_pmem_provision::init::{self, Plan, Request};
+use xen_pmem_provision::init::{self, Request};
 use xen_pmem_provision::layout::{LINUX_DATA, PartitionRequest, PartitionSize, Reserve};
+use xen_pmem_provision::plan::{Before, Checked};
 use xen_pmem_provision::step::Step;
 
 const PAGE: u64 = 4096;
@@ -69,7 +70,7 @@ fn geometry(size: u64) -> Geometry {
     }
 }
 
-fn plan(device: &Sparse, reserve: Reserve) -> Plan {
+fn plan(device: &Sparse, reserve: Reserve) -> Checked {
     let geometry = geometry(device.size);
     let request = Request {
         reserve,
@@ -83,17 +84,22 @@ fn plan(device: &Sparse, reserve: Reserve) -> Plan {
         disk_guid: Uuid::from_u128(2),
         partition_guids: vec![Uuid::from_u128(3)],
         now: UnixTime(1),
+    };
+    let before = Before {
+        device,
+        own_lba_size: Some(geometry.lba_size),
+        inspection: &inspect(device, Some(geometry.lba_size)).unwrap(),
         force: false,
     };
-    let blank = inspect(device, Some(geometry.lba_size)).unwrap();
-    init::plan(device, &geometry, &blank, &request).unwrap()
+    let plan = init::plan(&before, &geometry, &request).unwrap();
+    plan.plan.check(&before).unwrap()
 }
 
 fn prepared(size: u64, reserve: Reserve) -> Sparse {
     let mut device = Sparse::blank(size);
-    for step in plan(&device, reserve).steps {
+    for step in plan(&device, reserve).steps() {
         if let Step::Write { offset, bytes, .. } = step {
-            device.write(offset.0, &bytes);
+            device.write(offset.0, bytes);
         }
     }
     device
@@ -101,7 +107,7 @@ fn prepared(size: u64, reserve: Reserve) -> Sparse {
 
 fn planning(criterion: &mut Criterion) {
     let blank = Sparse::blank(1 << 40);
-    criterion.bench_function("plan a layout for 1 TiB", |bencher| {
+    criterion.bench_function("plan and check a layout for 1 TiB", |bencher| {
         bencher.iter(|| plan(black_box(&blank), Reserve::Auto));
     });
     let device = prepared(1 << 40, Reserve::Auto);

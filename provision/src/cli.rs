@@ -12,6 +12,7 @@ pub(crate) mod show;
 pub(crate) mod verify;
 
 use crate::document::Document;
+use crate::plan::Refusal;
 use crate::target;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::path::Path;
@@ -100,6 +101,18 @@ pub(crate) fn failure(target: &Path, status: ExitStatus, error: impl std::fmt::D
 /// Why a target cannot be used.
 pub(crate) fn unusable(path: &Path, error: &target::Error) -> Failure {
     failure(path, error.exit_status(), error)
+}
+
+/// Why a plan is not carried out on a target.
+pub(crate) fn refused(path: &Path, refusal: &Refusal) -> Failure {
+    let status = match refusal {
+        Refusal::Io(_) => ExitStatus::Failed,
+        _ => ExitStatus::Refused,
+    };
+    match refusal.advice(&path.display().to_string()).as_str() {
+        "" => failure(path, status, refusal),
+        advice => failure(path, status, format!("{refusal}; {advice}")),
+    }
 }
 
 /// Why a target cannot be looked at; where a document is asked for, it says so too.

@@ -1,13 +1,13 @@
 //! The order of the writes, which makes every cut-off point show the old state or the new one.
 
-use crate::gpt::{self, Tables, header_at};
+use crate::gpt::{Tables, header_at};
 use crate::step::{self, SIGNATURE_SIZE, Step};
 use std::io;
-use xen_pmem_format::copies::Reading;
-use xen_pmem_format::inspect::Inspection;
+use xen_pmem_format::copies::{self, Reading, Verdict};
+use xen_pmem_format::inspect::{Found, Inspection};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::{COPY_SIZE, SuperBlock, Which};
-use xen_pmem_format::table::{Place, SIGNATURE};
+use xen_pmem_format::table::{Place, SIGNATURE, Table};
 use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset};
 
 /// Why the steps cannot be made.
@@ -22,6 +22,44 @@ pub enum Error {
     Gpt(#[from] gptman::Error),
 }
 
+/// What the copies are to say.
+#[derive(Clone, Debug)]
+pub struct Content {
+    superblock: SuperBlock,
+    /// A copy of the same reservation, whose bytes that this version does not know are kept.
+    base: Option<Box<[u8; COPY_SIZE]>>,
+}
+
+impl Content {
+    /// A reservation that nobody has written before.
+    pub fn new(superblock: SuperBlock) -> Self {
+        Self { superblock, base: None }
+    }
+
+    /// `superblock`, in place of what the copy in use on `device` says.
+    ///
+    /// # Errors
+    ///
+    /// If that copy cannot be read.
+    pub fn over<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, superblock: SuperBlock) -> io::Result<Self> {
+        let (copy, _) = in_use(inspection);
+        let mut page = Box::new([0; COPY_SIZE]);
+        device.read_exact_at(inspection.copy(copy).offset, page.as_mut_slice())?;
+        Ok(Self {
+            superblock,
+            base: Some(page),
+        })
+    }
+
+    /// The bytes of copy `which`, for its fixed place.
+    fn encode(&self, which: Which) -> [u8; COPY_SIZE] {
+        match &self.base {
+            Some(base) => self.superblock.encode_over(base, which, which.offset()),
+            None => self.superblock.encode(which),
+        }
+    }
+}
+
 /// The steps that write both super blocks and both tables where there may be others.
 ///
 /// Without a reservation, super blocks first: until a table is whole there is none, and the table in use is the last thing
@@ -34,19 +72,19 @@ pub enum Error {
 pub fn whole<D: ReadAt + ?Sized>(
     device: &D,
     inspection: &Inspection,
-    superblock: &SuperBlock,
+    content: &Content,
     tables: &Tables,
 ) -> Result<Vec<Step>, Error> {
     let (copy_in_use, table_in_use) = in_use(inspection);
     let mut steps = Vec::new();
     if inspection.reservation().is_some() {
-        steps.extend(copy(device, copy_in_use.other(), superblock));
+        steps.extend(copy(device, copy_in_use.other(), content));
         steps.extend(table(device, inspection, tables, other(table_in_use))?);
         steps.extend(table(device, inspection, tables, table_in_use)?);
-        steps.extend(copy(device, copy_in_use, superblock));
+        steps.extend(copy(device, copy_in_use, content));
     } else {
-        steps.extend(copy(device, Which::Backup, superblock));
-        steps.extend(copy(device, Which::Primary, superblock));
+        steps.extend(copy(device, Which::Backup, content));
+        steps.extend(copy(device, Which::Primary, content));
         steps.extend(both_tables(device, inspection, tables)?);
     }
     Ok(steps)
@@ -69,31 +107,53 @@ pub fn both_tables<D: ReadAt + ?Sized>(
 }
 
 /// The steps that write both copies of a super block, the one in use last.
-pub fn both_copies<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, superblock: &SuperBlock) -> Vec<Step> {
+pub fn both_copies<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, content: &Content) -> Vec<Step> {
     let (last, _) = in_use(inspection);
     [last.other(), last]
         .into_iter()
-        .flat_map(|which| copy(device, which, superblock))
+        .flat_map(|which| copy(device, which, content))
         .collect()
 }
 
-/// The steps that take both copies of a super block away, the one in use last: with its signature goes the reservation.
-pub fn no_copies(inspection: &Inspection) -> Vec<Step> {
+/// The steps that take away both copies of a super block, and all valid ones, `found` in the gap. The one in use goes last: with its
+/// signature goes the reservation.
+pub fn no_copies<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, found: &[Found]) -> Vec<Step> {
     let (last, _) = in_use(inspection);
-    [last.other(), last]
+    let reported = [last, last.other()].map(|which| inspection.copy(which));
+    let reported = reported
         .into_iter()
-        .map(|which| inspection.copy(which))
         .filter(|copy| !matches!(copy.reading, Reading::Missing))
-        .flat_map(|copy| erase(copy.which, copy.offset))
+        .map(|copy| (copy.which, copy.offset));
+    // Where a valid copy was found elsewhere, the report says nothing of the fixed place.
+    let gap = inspection.table().map(Table::gap);
+    let fixed = Which::BOTH
+        .into_iter()
+        .filter(|place| gap.is_some_and(|gap| gap.contains(place.range())))
+        .filter(|place| {
+            let signed = |which: Which| holds(device, place.offset(), &which.signature());
+            Which::BOTH.into_iter().any(signed)
+        })
+        .map(|place| (place, place.offset()));
+    let found = found.iter().map(|found| (found.which, found.offset));
+    let mut places: Vec<(Which, DeviceOffset)> = Vec::new();
+    for (which, offset) in reported.chain(fixed).chain(found) {
+        if places.iter().all(|(_, known)| *known != offset) {
+            places.push((which, offset));
+        }
+    }
+    places
+        .into_iter()
+        .rev()
+        .flat_map(|(which, offset)| erase(which, offset))
         .collect()
 }
 
 /// The steps that write one copy at its fixed place.
-pub fn copy<D: ReadAt + ?Sized>(device: &D, which: Which, superblock: &SuperBlock) -> Vec<Step> {
+pub fn copy<D: ReadAt + ?Sized>(device: &D, which: Which, content: &Content) -> Vec<Step> {
     let there = holds(device, which.offset(), &which.signature());
     step::replace(
         which.offset(),
-        &superblock.encode(which),
+        &content.encode(which),
         0,
         there,
         &format!("{which} super block"),
@@ -107,15 +167,13 @@ fn table<D: ReadAt + ?Sized>(
     tables: &Tables,
     place: Place,
 ) -> Result<Vec<Step>, Error> {
-    let mut block_0 = vec![0; gpt::BOOT_CODE];
-    device.read_exact_at(DeviceOffset(0), &mut block_0)?;
     let at = header_at(place, inspection.lba_size, inspection.device_size);
     let there = at.is_some_and(|at| holds(device, at, SIGNATURE));
-    Ok(tables.write(place, there, &block_0)?)
+    Ok(tables.write(place, there)?)
 }
 
 /// The steps that make a copy absent, then zero.
-fn erase(which: Which, offset: DeviceOffset) -> Vec<Step> {
+pub fn erase(which: Which, offset: DeviceOffset) -> Vec<Step> {
     let what = format!("{which} super block");
     let mut steps = step::forget(offset, &what).to_vec();
     let rest = vec![0; COPY_SIZE.saturating_sub(SIGNATURE_SIZE)];
@@ -131,16 +189,13 @@ fn erase(which: Which, offset: DeviceOffset) -> Vec<Step> {
     steps
 }
 
-/// The copy and the table that a reader goes by: the primary ones if both are good.
+/// The copy and the table that a reader goes by: of two valid copies the one with the higher sequence number, of two valid tables the
+/// primary one. Where a reader goes by none, the primary ones.
 pub fn in_use(inspection: &Inspection) -> (Which, Place) {
-    let valid = |which: Which| matches!(inspection.copy(which).reading, Reading::Valid(_));
-    let copy = match inspection.reservation() {
-        Some((believed, _)) => Which::BOTH
-            .into_iter()
-            .find(|which| inspection.copy(*which).reading == Reading::Valid(*believed))
-            .unwrap_or(Which::Primary),
-        None if valid(Which::Backup) && !valid(Which::Primary) => Which::Backup,
-        None => Which::Primary,
+    let reading = |which| inspection.copy(which).reading;
+    let copy = match copies::judge(reading(Which::Primary), reading(Which::Backup)) {
+        Verdict::One(believed, _) => believed,
+        _ => Which::Primary,
     };
     let table = inspection.table().map_or(Place::Primary, |table| table.place());
     (copy, table)

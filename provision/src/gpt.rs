@@ -3,12 +3,15 @@
 //! gptman encodes; its `update_from` would set the first usable block back to the end of the entries, so the headers are made
 //! field by field. Source: UEFI Specification 2.10, chapter 5.
 
+use crate::places::Shape;
+use crate::promise::Partitions;
 use crate::step::{self, Step};
 use gptman::{GPTHeader, GPTPartitionEntry};
 use std::io::{self, Seek, SeekFrom, Write};
 use uuid::Uuid;
-use xen_pmem_format::table::{DEFAULT_ENTRIES, ENTRY_SIZE, Place, SIGNATURE, Table, entry_blocks, head, last_lba};
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize};
+use xen_pmem_format::read::ReadAt;
+use xen_pmem_format::table::{DEFAULT_ENTRIES, ENTRY_SIZE, Place, SIGNATURE, Table, entry_blocks, last_lba};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize, PAGE};
 
 /// The bytes of a header that carry meaning.
 const HEADER_SIZE: u32 = 92;
@@ -28,23 +31,47 @@ pub struct Entry {
     pub name: String,
 }
 
-/// Both copies of a partition table.
+/// Both copies of a partition table, and the protective MBR before them.
 #[derive(Clone, Debug)]
 pub struct Tables {
     lba_size: LbaSize,
-    device_size: Bytes,
+    block_0: Vec<u8>,
     primary: GPTHeader,
     entries: Vec<GPTPartitionEntry>,
 }
 
+/// Why a table cannot be written to a device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// A sum does not fit in 64 bits.
+    #[error("the partition table's geometry is beyond what 64 bits can hold")]
+    Overflow,
+    /// The last partition reaches into the bytes of the backup table.
+    #[error(
+        "partition {number} ends at offset {end}, which leaves no room for the backup of the partition table behind it: make the device at least {least} bytes large again (an image: truncate -s {least} FILE), or end that partition at offset {bound} (shrink first what is on it), then try again", least = .least.0
+    )]
+    NoRoom {
+        /// The partition's number.
+        number: u32,
+        /// Where it ends.
+        end: DeviceOffset,
+        /// Where it would have to end.
+        bound: DeviceOffset,
+        /// The size that the device must have.
+        least: Bytes,
+    },
+}
+
 impl Tables {
-    /// A new table. `None` if a range is not made of whole blocks or does not fit.
+    /// A new table, on a device whose block 0 begins with `block_0`. `None` if a range is not made of whole blocks or does not fit.
     pub fn new(
         lba_size: LbaSize,
         device_size: Bytes,
         disk_guid: Uuid,
         usable: DeviceRange,
         partitions: &[Entry],
+        block_0: &[u8],
     ) -> Option<Self> {
         let last_of = |end: DeviceOffset| lba_size.lba_at(end)?.0.checked_sub(1);
         let mut entries: Vec<GPTPartitionEntry> = Vec::new();
@@ -77,46 +104,93 @@ impl Tables {
         };
         Some(Self {
             lba_size,
-            device_size,
+            block_0: protective_mbr(block_0, lba_size, device_size),
             primary,
             entries,
         })
     }
 
-    /// The table that is there, with its first usable block moved to `first_usable`, and its backup at the end of the device. `None`
-    /// if that is not the start of a block.
-    pub fn with_first_usable(table: &Table, device_size: Bytes, first_usable: DeviceOffset) -> Option<Self> {
+    /// The table that is there, with its first usable block moved to `first_usable`, its entries behind the header, and its backup
+    /// at the end of the device, on a device whose block 0 begins with `block_0`.
+    ///
+    /// The last usable block stays where it is, or moves where the device's size has changed.
+    ///
+    /// # Errors
+    ///
+    /// If a partition lies where the backup must.
+    pub fn changed(
+        table: &Table,
+        device_size: Bytes,
+        first_usable: DeviceOffset,
+        block_0: &[u8],
+    ) -> Result<Self, Unfit> {
         let lba_size = table.lba_size();
-        let last = last_lba(lba_size, device_size)?.0;
-        let entries = entry_blocks(lba_size, table.header().number_of_partition_entries);
+        let last = last_lba(lba_size, device_size).ok_or(Unfit::Overflow)?.0;
+        let backup = entry_blocks(lba_size, table.header().number_of_partition_entries);
+        let most = last.checked_sub(backup).and_then(|first| first.checked_sub(1));
+        let bound = lba_size
+            .offset_of(Lba(last.saturating_sub(backup)))
+            .ok_or(Unfit::Overflow)?;
+        if let Some(partition) = table.partitions().last()
+            && partition.range.end() > bound
+        {
+            let end = partition.range.end();
+            let behind = lba_size.bytes().checked_mul(backup.saturating_add(1));
+            let least = behind.and_then(|behind| Bytes(end.0).checked_add(behind)?.align_up(PAGE));
+            return Err(Unfit::NoRoom {
+                number: partition.number,
+                end,
+                bound,
+                least: least.ok_or(Unfit::Overflow)?,
+            });
+        }
+        let made_for = match table.place() {
+            Place::Primary => table.header().backup_lba,
+            Place::Backup => table.header().primary_lba,
+        };
+        let most = most.ok_or(Unfit::Overflow)?;
+        let last_usable = if made_for == last {
+            most.min(table.header().last_usable_lba)
+        } else {
+            most
+        };
         let primary = GPTHeader {
+            header_size: HEADER_SIZE,
             primary_lba: 1,
             backup_lba: last,
             partition_entry_lba: 2,
-            first_usable_lba: lba_size.lba_at(first_usable)?.0,
-            last_usable_lba: last.checked_sub(entries)?.checked_sub(1)?,
+            first_usable_lba: lba_size.lba_at(first_usable).ok_or(Unfit::Overflow)?.0,
+            last_usable_lba: last_usable,
             ..table.header().clone()
         };
-        Some(Self {
+        Ok(Self {
             lba_size,
-            device_size,
+            block_0: protective_mbr(block_0, lba_size, device_size),
             primary,
             entries: table.entries().to_vec(),
         })
     }
 
-    /// The end of the primary table: where the first usable block is without a reservation.
-    pub fn head_end(&self) -> DeviceOffset {
-        head(self.lba_size, self.primary.number_of_partition_entries).end()
+    /// The shape of both.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            lba_size: self.lba_size,
+            entries: self.primary.number_of_partition_entries,
+        }
     }
 
-    /// The steps that write one copy, so that it is absent or whole at every moment; with the primary one the protective MBR, behind
-    /// the boot loader's bytes of `block_0`. `there` says that a header's signature stands in its place.
+    /// The partitions of both.
+    pub fn partitions(&self) -> Partitions {
+        Partitions::of(&self.entries)
+    }
+
+    /// The steps that write one copy, so that it is absent or whole at every moment; with the primary one the protective MBR.
+    /// `there` says that a header's signature stands in its place.
     ///
     /// # Errors
     ///
     /// If gptman cannot encode it.
-    pub fn write(&self, place: Place, there: bool, block_0: &[u8]) -> Result<Vec<Step>, gptman::Error> {
+    pub fn write(&self, place: Place, there: bool) -> Result<Vec<Step>, gptman::Error> {
         let blocks = entry_blocks(self.lba_size, self.primary.number_of_partition_entries);
         let last = self.primary.backup_lba;
         let (header, first_block, what) = match place {
@@ -140,7 +214,7 @@ impl Tables {
             bytes: Vec::new(),
         };
         if place == Place::Primary {
-            window.bytes = self.protective_mbr(block_0);
+            window.bytes = self.block_0.clone();
         }
         header
             .clone()
@@ -161,26 +235,34 @@ impl Tables {
         let at = usize::try_from(header_at.0.saturating_sub(start.0)).unwrap_or(0);
         Ok(step::replace(start, &window.bytes, at, there, what))
     }
+}
 
-    /// Block 0: an MBR with one partition of type EEh over the whole device, so that tools which know no GPT see no free space.
-    fn protective_mbr(&self, block_0: &[u8]) -> Vec<u8> {
-        let blocks = self.lba_size.blocks_in(self.device_size).saturating_sub(1);
-        let size = u32::try_from(blocks).unwrap_or(u32::MAX);
-        let mut mbr: Vec<u8> = block_0
-            .iter()
-            .copied()
-            .chain(std::iter::repeat(0))
-            .take(BOOT_CODE)
-            .collect();
-        mbr.extend([0; 6]);
-        // Not bootable; from cylinder/head/sector 0/0/2, type EEh, to the last one there can be.
-        mbr.extend([0, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff]);
-        mbr.extend(1u32.to_le_bytes());
-        mbr.extend(size.to_le_bytes());
-        mbr.extend([0; 48]);
-        mbr.extend([0x55, 0xaa]);
-        mbr
-    }
+/// Block 0: an MBR with one partition of type EEh over the whole device, so that tools which know no GPT see no free space, behind the
+/// boot loader's bytes of what is there.
+fn protective_mbr(there: &[u8], lba_size: LbaSize, device_size: Bytes) -> Vec<u8> {
+    let blocks = lba_size.blocks_in(device_size).saturating_sub(1);
+    let size = u32::try_from(blocks).unwrap_or(u32::MAX);
+    let boot_code = there.iter().copied().chain(std::iter::repeat(0));
+    let mut mbr: Vec<u8> = boot_code.take(BOOT_CODE).collect();
+    mbr.extend([0; 6]);
+    // Not bootable; from cylinder/head/sector 0/0/2, type EEh, to the last one there can be.
+    mbr.extend([0, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff]);
+    mbr.extend(1u32.to_le_bytes());
+    mbr.extend(size.to_le_bytes());
+    mbr.extend([0; 48]);
+    mbr.extend([0x55, 0xaa]);
+    mbr
+}
+
+/// Reads the bytes of block 0 that a new protective MBR keeps.
+///
+/// # Errors
+///
+/// If they cannot be read.
+pub fn block_0<D: ReadAt + ?Sized>(device: &D) -> io::Result<Vec<u8>> {
+    let mut block = vec![0; BOOT_CODE];
+    device.read_exact_at(DeviceOffset(0), &mut block)?;
+    Ok(block)
 }
 
 /// Where a copy's header belongs.

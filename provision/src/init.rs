@@ -1,14 +1,14 @@
 //! The plan that prepares a device.
 
-use crate::commit;
+use crate::commit::{self, Content};
 use crate::geometry::Geometry;
-use crate::gpt::{Entry, Tables};
+use crate::gpt::{Entry, Tables, block_0};
 use crate::layout::{self, Layout, PartitionRequest, Reserve};
+use crate::plan::{self, Before};
+use crate::promise::Promise;
 use crate::signatures::{self, Traces};
-use crate::step::Step;
 use std::io;
 use uuid::Uuid;
-use xen_pmem_format::inspect::Inspection;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::{Creator, Features, Planned, SuperBlock, UnixTime};
@@ -31,8 +31,6 @@ pub struct Request {
     pub partition_guids: Vec<Uuid>,
     /// The time.
     pub now: UnixTime,
-    /// Whether what is there is given up.
-    pub force: bool,
 }
 
 /// What is to be done, and what it leads to.
@@ -42,8 +40,8 @@ pub struct Plan {
     pub layout: Layout,
     /// The super block to be.
     pub superblock: SuperBlock,
-    /// What is to be done, in order.
-    pub steps: Vec<Step>,
+    /// What is to be done.
+    pub plan: plan::Plan,
     /// What is there and is given up.
     pub overwritten: Traces,
     /// What is there already where the partitions will be. It stays, and shows again.
@@ -92,19 +90,15 @@ pub fn creator() -> Option<Creator> {
 /// # Errors
 ///
 /// Why it cannot be prepared, or must not be.
-pub fn plan<D: ReadAt + ?Sized>(
-    device: &D,
-    geometry: &Geometry,
-    inspection: &Inspection,
-    request: &Request,
-) -> Result<Plan, Error> {
+pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry, request: &Request) -> Result<Plan, Error> {
+    let (device, inspection) = (before.device, before.inspection);
     let layout = layout::layout(geometry, request.reserve, request.entries, &request.partitions)?;
     if [request.uuid, request.disk_guid].iter().any(Uuid::is_nil) {
         return Err(Error::NilUuid);
     }
     let overwritten = signatures::find(device, inspection, &layout.taken(geometry))?;
     let exposed = signatures::exposed(device, layout.partitions.iter().map(|(_, range)| *range))?;
-    if !request.force {
+    if !before.force {
         if let Some((superblock, _)) = inspection.reservation() {
             return Err(Error::Prepared(superblock.uuid));
         }
@@ -136,13 +130,24 @@ pub fn plan<D: ReadAt + ?Sized>(
         request.disk_guid,
         layout.usable,
         &entries,
+        &block_0(device)?,
     )
     .ok_or(layout::Error::Overflow)?;
-    let steps = commit::whole(device, inspection, &superblock, &tables)?;
+    let content = Content::new(superblock);
+    let plan = plan::Plan {
+        steps: commit::whole(device, inspection, &content, &tables)?,
+        promise: Promise::Prepared {
+            superblock,
+            partitions: tables.partitions(),
+        },
+        shape: tables.shape(),
+        writable: Vec::new(),
+        gives_up_partitions: before.force,
+    };
     Ok(Plan {
         layout,
         superblock,
-        steps,
+        plan,
         overwritten,
         exposed,
     })

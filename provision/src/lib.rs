@@ -1,11 +1,12 @@
 //! Prepares persistent memory for Xen, with no Xen running: a partition table, a super block, a reserved area.
 //!
-//! Plan first, then apply: [`init::plan`], [`remove::plan`], [`resize::plan`], [`repair::plan`] and [`restore::plan`] are pure functions from what a device is ([`geometry`], an
-//! inspection) and what is asked for to a list of [`step::Step`]s; nothing is written before the whole plan is valid. Nothing
-//! here knows Xen.
+//! Plan first, then check, then apply: [`init::plan`], [`remove::plan`], [`resize::plan`], [`repair::plan`] and [`restore::plan`] are pure
+//! functions from what a device is ([`geometry`], an inspection) and what is asked for to a [`plan::Plan`]: steps and a promise. Only
+//! a plan that was checked against the device can be carried out. Nothing here knows Xen.
 
 #![forbid(unsafe_code)]
 
+pub mod all_copies;
 pub mod backup;
 pub mod cli;
 pub mod commit;
@@ -15,9 +16,13 @@ pub mod geometry;
 pub mod gpt;
 pub mod init;
 pub mod layout;
+pub mod overlay;
 pub mod picture;
 pub mod placement;
+pub mod places;
+pub mod plan;
 pub mod progress;
+pub mod promise;
 pub mod remove;
 pub mod repair;
 pub mod resize;

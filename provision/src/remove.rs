@@ -1,10 +1,12 @@
 //! The plan that takes a reservation away; partitions and their content stay.
 
+use crate::all_copies;
 use crate::commit;
-use crate::gpt::Tables;
-use crate::step::Step;
+use crate::gpt::{Tables, Unfit, block_0};
+use crate::plan::{Before, Plan, Refusal};
+use crate::promise::Promise;
+use std::io;
 use xen_pmem_format::copies::Reading;
-use xen_pmem_format::inspect::Inspection;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::Which;
 
@@ -20,9 +22,15 @@ pub enum Error {
         "its super blocks can be removed only together with what the partition table says, and {0}: restore the table first"
     )]
     NoTable(String),
-    /// The super block uses something that this program does not know.
-    #[error("the super block uses features {0:#x} that this program must know to change it: use a newer version")]
-    Features(u64),
+    /// The table does not fit the device.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// A copy must not be changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The device could not be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
     /// The steps cannot be made.
     #[error(transparent)]
     Commit(#[from] commit::Error),
@@ -33,20 +41,25 @@ pub enum Error {
 /// # Errors
 ///
 /// Why there is nothing to remove, or it cannot be done.
-pub fn plan<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> Result<Vec<Step>, Error> {
+pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>) -> Result<Plan, Error> {
+    let (device, inspection) = (before.device, before.inspection);
     let there = |which: Which| !matches!(inspection.copy(which).reading, Reading::Missing);
     if !Which::BOTH.into_iter().any(there) {
         return Err(Error::Nothing(inspection.reasons()));
     }
     let table = inspection.table().ok_or_else(|| Error::NoTable(inspection.reasons()))?;
-    if let Some((superblock, _)) = inspection.reservation()
-        && superblock.unknown_read_only_features() != 0
-    {
-        return Err(Error::Features(superblock.unknown_read_only_features()));
-    }
-    let mut steps = commit::no_copies(inspection);
-    let overflow = || Error::NoTable("its geometry is beyond what 64 bits can hold".to_owned());
-    let tables = Tables::with_first_usable(table, inspection.device_size, table.head().end()).ok_or_else(overflow)?;
+    let found = all_copies::find(device, table)?;
+    let mut steps = commit::no_copies(device, inspection, &found);
+    let tables = Tables::changed(table, inspection.device_size, table.head().end(), &block_0(device)?)?;
     steps.extend(commit::both_tables(device, inspection, &tables)?);
-    Ok(steps)
+    Ok(Plan {
+        steps,
+        promise: Promise::Removed {
+            disk_guid: table.disk_guid(),
+            partitions: tables.partitions(),
+        },
+        shape: tables.shape(),
+        writable: all_copies::places(&found),
+        gives_up_partitions: false,
+    })
 }

@@ -3,15 +3,18 @@
 //! Only what is beyond doubt is repaired: where two halves contradict each other, or another tool has left its signature where a repair
 //! would write, nothing is touched.
 
-use crate::commit;
-use crate::gpt::Tables;
-use crate::signatures::{self, Traces};
-use crate::step::Step;
+use crate::all_copies;
+use crate::commit::{self, Content};
+use crate::gpt::{Tables, Unfit, block_0};
+use crate::overlay::Overlay;
+use crate::places::Shape;
+use crate::plan::{self, Before, Plan, Refusal};
+use crate::promise::{Partitions, Promise};
 use std::io;
-use xen_pmem_format::copies::Reading;
-use xen_pmem_format::inspect::{Inspection, State};
+use xen_pmem_format::inspect::{Inspection, State, inspect};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::Which;
+use xen_pmem_format::units::{DeviceOffset, DeviceRange};
 
 /// Why nothing is repaired.
 #[derive(Debug, thiserror::Error)]
@@ -25,14 +28,12 @@ pub enum Error {
         "cannot be repaired: {0}; restore a backup (xen-pmem-provision restore), or prepare it anew (init --force)"
     )]
     Hopeless(String),
-    /// Another tool has been here.
-    #[error(
-        "is not repaired: there is {0}, which a repair might destroy; if that is not in use, remove it first (wipefs)"
-    )]
-    Foreign(Traces),
-    /// The super block uses something that this program does not know.
-    #[error("the super block uses features {0:#x} that this program must know to change it: use a newer version")]
-    Features(u64),
+    /// The table does not fit the device.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// What is there must not be changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The device could not be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -46,35 +47,74 @@ pub enum Error {
 /// # Errors
 ///
 /// Why it cannot be repaired, or must not be.
-pub fn plan<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> Result<Vec<Step>, Error> {
-    let (superblock, table) = match (inspection.state, inspection.reservation()) {
-        (State::Prepared, _) => return Ok(Vec::new()),
-        (State::Degraded, Some(reservation)) => reservation,
-        (State::Unprepared, _) => return Err(Error::Nothing(inspection.reasons())),
-        _ => return Err(Error::Hopeless(inspection.reasons())),
-    };
-    if superblock.unknown_read_only_features() != 0 {
-        return Err(Error::Features(superblock.unknown_read_only_features()));
+pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>) -> Result<Plan, Error> {
+    let (device, inspection) = (before.device, before.inspection);
+    plan::refuse_newer(inspection)?;
+    if inspection.state == State::Unprepared {
+        return Err(Error::Nothing(inspection.reasons()));
     }
-    let foreign = signatures::foreign_in(device, inspection)?;
-    if !foreign.0.is_empty() {
-        return Err(Error::Foreign(foreign));
+    let damaged = inspection.reservation().is_none();
+    if damaged && !plan::refuse_foreign(before)?.0.is_empty() {
+        // What another tool has left over the primary table is given up: judge the device without it.
+        let mut without = Overlay::new(device);
+        let primary_table = DeviceRange::between(DeviceOffset(0), Which::Primary.offset());
+        without.zero(primary_table.unwrap_or(Which::Primary.range()))?;
+        let inspection = inspect(&without, Some(inspection.lba_size))?;
+        return steps(device, &inspection, &block_0(&without)?);
+    }
+    steps(device, inspection, &block_0(device)?)
+}
+
+/// The plan for a device that is, or without what is given up would be, as inspected.
+fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]) -> Result<Plan, Error> {
+    let (superblock, table) = inspection
+        .reservation()
+        .ok_or_else(|| Error::Hopeless(inspection.reasons()))?;
+    let promise = |partitions| Promise::Prepared {
+        superblock: *superblock,
+        partitions,
+    };
+    let shape = Shape {
+        lba_size: table.lba_size(),
+        entries: table.header().number_of_partition_entries,
+    };
+    if inspection.state == State::Prepared {
+        return Ok(Plan::nothing(promise(Partitions::of(table.entries())), shape));
     }
     let mut steps = Vec::new();
-    let whole = |which: Which| {
-        let copy = inspection.copy(which);
-        copy.reading == Reading::Valid(*superblock) && copy.offset == which.offset()
-    };
     if tables_are_flawed(inspection) {
         let first_usable = table.usable().base().max(superblock.reserved.end());
-        let tables = Tables::with_first_usable(table, inspection.device_size, first_usable)
-            .ok_or_else(|| Error::Hopeless("its geometry is beyond what 64 bits can hold".to_owned()))?;
+        let tables = Tables::changed(table, inspection.device_size, first_usable, block_0)?;
         steps.extend(commit::both_tables(device, inspection, &tables)?);
     }
-    for which in Which::BOTH.into_iter().filter(|which| !whole(*which)) {
-        steps.extend(commit::copy(device, which, superblock));
+    let content = Content::over(device, inspection, *superblock)?;
+    for which in copies_to_write(inspection) {
+        steps.extend(commit::copy(device, which, &content));
     }
-    Ok(steps)
+    // Copies that stand elsewhere would come back when the ones at the fixed places are gone.
+    let mut found = all_copies::find(device, table)?;
+    found.retain(|found| Which::BOTH.iter().all(|which| which.offset() != found.offset));
+    steps.extend(found.iter().flat_map(|found| commit::erase(found.which, found.offset)));
+    Ok(Plan {
+        steps,
+        promise: promise(Partitions::of(table.entries())),
+        shape,
+        writable: all_copies::places(&found),
+        gives_up_partitions: false,
+    })
+}
+
+/// The copies that are not whole at their fixed places. One whose place holds the copy in use, which belongs elsewhere, comes last.
+fn copies_to_write(inspection: &Inspection) -> Vec<Which> {
+    let (in_use, _) = commit::in_use(inspection);
+    let in_use = inspection.copy(in_use);
+    let whole = |which: Which| {
+        let copy = inspection.copy(which);
+        copy.reading == in_use.reading && copy.offset == which.offset()
+    };
+    let mut missing: Vec<Which> = Which::BOTH.into_iter().filter(|which| !whole(*which)).collect();
+    missing.sort_by_key(|which| which.offset() == in_use.offset);
+    missing
 }
 
 /// Whether a table is missing, not where it belongs, unlike the other one, or leaves the reserved area unprotected.

@@ -1,11 +1,13 @@
 //! The plan that makes the reserved area larger or smaller, within the gap before the first partition.
 
-use crate::commit;
+use crate::commit::{self, Content};
 use crate::geometry::Geometry;
-use crate::gpt::Tables;
+use crate::gpt::{Tables, Unfit, block_0};
 use crate::init::creator;
-use crate::step::Step;
-use xen_pmem_format::inspect::{Inspection, State};
+use crate::plan::{self, Before, Refusal};
+use crate::promise::Promise;
+use std::io;
+use xen_pmem_format::inspect::State;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::sizing;
 use xen_pmem_format::superblock::{SuperBlock, UnixTime};
@@ -16,8 +18,8 @@ use xen_pmem_format::units::{Bytes, DeviceRange, SUPERPAGE};
 pub struct Plan {
     /// The super block to be.
     pub superblock: SuperBlock,
-    /// What is to be done, in order; nothing if the area has that size already.
-    pub steps: Vec<Step>,
+    /// What is to be done; nothing if the area has that size already.
+    pub plan: plan::Plan,
 }
 
 /// Why the area keeps its size.
@@ -35,9 +37,21 @@ pub enum Error {
         /// Why.
         reasons: String,
     },
-    /// The super block uses something that this program does not know.
-    #[error("the super block uses features {0:#x} that this program must know to change it: use a newer version")]
-    Features(u64),
+    /// There is no sequence number left.
+    #[error(
+        "the super block's sequence number is {max}, the last that there is: no change can follow it; prepare the device anew, which gives up its partitions (init --force)",
+        max = u64::MAX
+    )]
+    SequenceEnd,
+    /// The table does not fit the device.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// What is there must not be changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The device could not be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
     /// Less was asked for than Xen needs.
     #[error("{asked} are too little for Xen, which needs {need} here: did you intend --reserve {}M?", .need.0 >> 20)]
     TooSmall {
@@ -71,12 +85,13 @@ pub enum Error {
 ///
 /// Why the area cannot have that size.
 pub fn plan<D: ReadAt + ?Sized>(
-    device: &D,
+    before: &Before<'_, D>,
     geometry: &Geometry,
-    inspection: &Inspection,
     asked: Bytes,
     now: UnixTime,
 ) -> Result<Plan, Error> {
+    let (device, inspection) = (before.device, before.inspection);
+    plan::refuse_newer(inspection)?;
     let state = inspection.state;
     let (old, table) = match inspection.reservation() {
         Some(reservation) if state == State::Prepared => reservation,
@@ -88,9 +103,6 @@ pub fn plan<D: ReadAt + ?Sized>(
             });
         }
     };
-    if old.unknown_read_only_features() != 0 {
-        return Err(Error::Features(old.unknown_read_only_features()));
-    }
     let size = asked.align_up(SUPERPAGE).ok_or(Error::Overflow)?;
     let need = sizing::need(geometry.namespace(), old.planned.entries)
         .ok_or(Error::Overflow)?
@@ -108,29 +120,46 @@ pub fn plan<D: ReadAt + ?Sized>(
             most: room.align_down(SUPERPAGE),
         });
     }
+    let block_0 = block_0(device)?;
+    let first_usable = if reserved == old.reserved {
+        table.usable().base()
+    } else {
+        reserved.end()
+    };
+    let tables = Tables::changed(table, inspection.device_size, first_usable, &block_0)?;
+    let promise = |superblock| Promise::Prepared {
+        superblock,
+        partitions: tables.partitions(),
+    };
     if reserved == old.reserved {
         return Ok(Plan {
             superblock: *old,
-            steps: Vec::new(),
+            plan: plan::Plan::nothing(promise(*old), tables.shape()),
         });
     }
     let superblock = SuperBlock {
-        sequence: old.sequence.checked_add(1).ok_or(Error::Overflow)?,
+        sequence: old.sequence.checked_add(1).ok_or(Error::SequenceEnd)?,
         reserved,
         updated: now,
         creator: creator().unwrap_or(old.creator),
         ..*old
     };
-    let tables = Tables::with_first_usable(table, inspection.device_size, reserved.end()).ok_or(Error::Overflow)?;
-    let tables = commit::both_tables(device, inspection, &tables)?;
-    let copies = commit::both_copies(device, inspection, &superblock);
+    let content = Content::over(device, inspection, superblock)?;
+    let tables_steps = commit::both_tables(device, inspection, &tables)?;
+    let copies_steps = commit::both_copies(device, inspection, &content);
     let steps = if reserved.end() > old.reserved.end() {
-        [tables, copies]
+        [tables_steps, copies_steps]
     } else {
-        [copies, tables]
+        [copies_steps, tables_steps]
     };
     Ok(Plan {
         superblock,
-        steps: steps.concat(),
+        plan: plan::Plan {
+            steps: steps.concat(),
+            promise: promise(superblock),
+            shape: tables.shape(),
+            writable: Vec::new(),
+            gives_up_partitions: false,
+        },
     })
 }

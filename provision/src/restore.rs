@@ -1,16 +1,20 @@
 //! The plan that puts saved pieces back.
 
 use crate::backup::Backup;
-use crate::commit;
-use crate::gpt::Tables;
-use crate::signatures::{self, Traces};
+use crate::commit::{self, Content};
+use crate::gpt::{Tables, Unfit, block_0};
+use crate::overlay::Overlay;
+use crate::places::{self, Part, Shape};
+use crate::plan::{self, Before, Plan, Refusal};
+use crate::promise::Promise;
 use crate::step::Step;
 use std::io;
 use uuid::Uuid;
+use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::{Inspection, inspect};
 use xen_pmem_format::read::ReadAt;
-use xen_pmem_format::superblock::SuperBlock;
-use xen_pmem_format::table::Table;
+use xen_pmem_format::superblock::{SuperBlock, Which};
+use xen_pmem_format::table::{DEFAULT_ENTRIES, Place, Table};
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
 
 /// Why nothing is restored.
@@ -28,9 +32,12 @@ pub enum Error {
     /// There is another reservation or table that works.
     #[error("there is {0}, which the backup would replace; if that may be lost, say --force")]
     Replaces(String),
-    /// There is something else.
-    #[error("it is not blank: there is {0}; if that may be lost, say --force")]
-    NotBlank(Traces),
+    /// The table does not fit the device.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// What is there must not be changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// What was saved is no layout of ours.
     #[error("the backup holds no whole reservation ({0}); to put its bytes back as they are, say --force")]
     NoReservation(String),
@@ -42,103 +49,69 @@ pub enum Error {
     Commit(#[from] commit::Error),
 }
 
-/// A device as it would be with the pieces put back.
-struct Restored<'d, D: ?Sized> {
-    device: &'d D,
-    pieces: Vec<(DeviceOffset, Vec<u8>)>,
-}
-
-impl<D: ReadAt + ?Sized> ReadAt for Restored<'_, D> {
-    fn size(&self) -> io::Result<Bytes> {
-        self.device.size()
-    }
-
-    fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
-        self.device.read_exact_at(offset, buf)?;
-        let wanted = DeviceRange::clamped(offset, Bytes(u64::try_from(buf.len()).unwrap_or(u64::MAX)));
-        for (at, bytes) in &self.pieces {
-            let piece = DeviceRange::clamped(*at, Bytes(u64::try_from(bytes.len()).unwrap_or(u64::MAX)));
-            let (start, end) = (wanted.base().max(piece.base()), wanted.end().min(piece.end()));
-            let part = |range: DeviceRange| -> Option<std::ops::Range<usize>> {
-                let from = start.0.checked_sub(range.base().0)?;
-                let to = end.0.checked_sub(range.base().0)?;
-                Some(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
-            };
-            if start < end
-                && let (Some(source), Some(target)) = (part(piece), part(wanted))
-                && let (Some(source), Some(target)) = (bytes.get(source), buf.get_mut(target))
-            {
-                target.copy_from_slice(source);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Plans the restoration: no steps if all is there already. Reads the device and writes nothing.
+/// Plans the restoration. Reads the device and writes nothing.
 ///
 /// # Errors
 ///
 /// Why it cannot be restored, or must not be.
-pub fn plan<D: ReadAt + ?Sized>(
-    device: &D,
-    inspection: &Inspection,
-    backup: &Backup,
-    force: bool,
-) -> Result<Vec<Step>, Error> {
-    if backup.device_size() != inspection.device_size {
+pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, backup: &Backup) -> Result<Plan, Error> {
+    let (device, force) = (before.device, before.force);
+    let device_size = before.inspection.device_size;
+    if backup.device_size() != device_size {
         return Err(Error::Size {
-            is: inspection.device_size,
+            is: device_size,
             was: backup.device_size(),
         });
     }
-    let restored = Restored {
-        device,
-        pieces: backup.pieces().collect(),
-    };
-    let wanted = inspect(&restored, Some(inspection.lba_size))?;
+    let mut restored = Overlay::new(device);
+    for (offset, bytes) in backup.pieces() {
+        restored.write(offset, bytes);
+    }
+    // An image has no block size of its own: the backup's tables have one, where the image's may be gone.
+    let wanted = inspect(&restored, before.own_lba_size)?;
     let Some((superblock, table)) = wanted.reservation() else {
         return if force {
-            Ok(as_they_are(&restored))
+            Ok(as_they_are(backup, &wanted))
         } else {
             Err(Error::NoReservation(wanted.reasons()))
         };
     };
+    let there = inspect(device, Some(wanted.lba_size))?;
     if !force {
-        refuse_loss(device, inspection, superblock, table)?;
+        refuse_loss(before, &there, superblock, table)?;
     }
-    let tables = Tables::with_first_usable(table, inspection.device_size, table.usable().base())
-        .ok_or_else(|| Error::NoReservation("its geometry is beyond what 64 bits can hold".to_owned()))?;
+    let tables = Tables::changed(table, device_size, table.usable().base(), &block_0(&restored)?)?;
+    let content = Content::over(&restored, &wanted, *superblock)?;
     // A reservation that differs goes first: half of the one and half of the other must never be seen as one.
     let mut steps = Vec::new();
-    match inspection.reservation() {
+    match there.reservation() {
         Some((old, old_table)) if old == superblock && old_table.agrees_with(table) => {}
-        Some(_) => steps.extend(commit::no_copies(inspection)),
+        Some(_) => steps.extend(commit::no_copies(device, &there, &[])),
         None => {}
     }
-    let without: Vec<Step> = commit::whole(device, &unprepared(device, inspection, &steps)?, superblock, &tables)?;
-    steps.extend(without);
-    Ok(steps)
+    let unprepared = inspect(&Overlay::with_steps(device, &steps), Some(wanted.lba_size))?;
+    steps.extend(commit::whole(device, &unprepared, &content, &tables)?);
+    Ok(Plan {
+        steps,
+        promise: Promise::Prepared {
+            superblock: *superblock,
+            partitions: tables.partitions(),
+        },
+        shape: tables.shape(),
+        writable: own_places(&there),
+        gives_up_partitions: false,
+    })
 }
 
-/// The device's state once `steps` are done.
-fn unprepared<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, steps: &[Step]) -> io::Result<Inspection> {
-    let pieces = steps.iter().filter_map(|step| match step {
-        Step::Write { offset, bytes, .. } => Some((*offset, bytes.clone())),
-        Step::Flush => None,
-    });
-    inspect(
-        &Restored {
-            device,
-            pieces: pieces.collect(),
-        },
-        Some(inspection.lba_size),
-    )
+/// Where copies of the reservation that is there were found.
+fn own_places(there: &Inspection) -> Vec<(Part, DeviceRange)> {
+    let found = there.copies.iter().filter(|copy| copy.reading != Reading::Missing);
+    found.map(|copy| (Part::Copy, places::page(copy.offset))).collect()
 }
 
 /// Refuses to replace what works or what is not ours.
 fn refuse_loss<D: ReadAt + ?Sized>(
-    device: &D,
+    before: &Before<'_, D>,
     inspection: &Inspection,
     superblock: &SuperBlock,
     table: &Table,
@@ -160,20 +133,38 @@ fn refuse_loss<D: ReadAt + ?Sized>(
         }
         return Ok(());
     }
-    let foreign = signatures::foreign_in(device, inspection)?;
-    if foreign.0.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::NotBlank(foreign))
-    }
+    plan::refuse_foreign(before)?;
+    Ok(())
 }
 
-/// The steps that put the pieces back byte by byte.
-fn as_they_are<D: ?Sized>(restored: &Restored<'_, D>) -> Vec<Step> {
-    let writes = restored.pieces.iter().map(|(offset, bytes)| Step::Write {
+/// The plan that puts the pieces back byte by byte.
+fn as_they_are(backup: &Backup, wanted: &Inspection) -> Plan {
+    let pieces: Vec<(DeviceOffset, Vec<u8>)> = backup.pieces().collect();
+    let device_end = DeviceOffset(wanted.device_size.0);
+    let writable = pieces.iter().map(|(offset, bytes)| {
+        let range = DeviceRange::clamped(*offset, Bytes(u64::try_from(bytes.len()).unwrap_or(u64::MAX)));
+        let part = if range.end() <= Which::Primary.offset() {
+            Part::Table(Place::Primary)
+        } else if range.end() == device_end {
+            Part::Table(Place::Backup)
+        } else {
+            Part::Free
+        };
+        (part, range)
+    });
+    let writes = pieces.iter().map(|(offset, bytes)| Step::Write {
         offset: *offset,
         bytes: bytes.clone(),
         what: "saved bytes".to_owned(),
     });
-    writes.flat_map(|write| [write, Step::Flush]).collect()
+    Plan {
+        steps: writes.flat_map(|write| [write, Step::Flush]).collect(),
+        writable: writable.collect(),
+        shape: Shape {
+            lba_size: wanted.lba_size,
+            entries: DEFAULT_ENTRIES,
+        },
+        promise: Promise::Bytes(pieces),
+        gives_up_partitions: false,
+    }
 }

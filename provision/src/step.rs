@@ -34,12 +34,8 @@ pub struct Failed {
     pub error: io::Error,
 }
 
-/// Does the steps, in order; stops at the first that fails.
-///
-/// # Errors
-///
-/// The step that failed: those before it are done, those after it are not.
-pub fn apply<D: Device + ?Sized>(device: &D, steps: &[Step]) -> Result<(), Failed> {
+/// Does the steps, in order; stops at the first that fails. Those before it are done, those after it are not.
+pub(crate) fn apply<D: Device + ?Sized>(device: &D, steps: &[Step]) -> Result<(), Failed> {
     let mut last = "flushing".to_owned();
     for step in steps {
         match step {

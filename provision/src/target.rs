@@ -221,7 +221,11 @@ impl Target {
     }
 
     /// The block size that a block device has; an image has none of its own.
-    fn own_lba_size(&self) -> Result<Option<LbaSize>, Error> {
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be told, or no partition table has it.
+    pub fn own_lba_size(&self) -> Result<Option<LbaSize>, Error> {
         if self.block.is_none() {
             return Ok(None);
         }

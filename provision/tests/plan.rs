@@ -23,6 +23,7 @@ use xen_pmem_provision::device::Device;
 use xen_pmem_provision::geometry::{Geometry, Placement};
 use xen_pmem_provision::init::{self, Request};
 use xen_pmem_provision::layout::{LINUX_DATA, PartitionRequest, PartitionSize, Reserve};
+use xen_pmem_provision::plan::Before;
 use xen_pmem_provision::step;
 
 /// A device of any size, of which only the pages that were written take space.
@@ -132,10 +133,14 @@ proptest! {
             uuid: Uuid::from_u128(1),
             disk_guid: Uuid::from_u128(2),
             now: UnixTime(1),
+        };
+        let before = Before {
+            device: &device,
+            own_lba_size: Some(geometry.lba_size),
+            inspection: &inspect(&device, Some(geometry.lba_size)).unwrap(),
             force: false,
         };
-        let blank = inspect(&device, Some(geometry.lba_size)).unwrap();
-        let Ok(plan) = init::plan(&device, &geometry, &blank, &request) else {
+        let Ok(plan) = init::plan(&before, &geometry, &request) else {
             // Refused: of a large device with room for all, that would be wrong.
             let wanted: u64 = sizes.iter().map(|size| match size { PartitionSize::Exactly(size) => size.0 + SUPERPAGE.0, PartitionSize::Rest => SUPERPAGE.0 }).sum();
             let need = sizing::need(geometry.namespace(), entries).unwrap().total.0;
@@ -170,14 +175,15 @@ proptest! {
         }
 
         // What is written reads back, and no write touches a partition or the reserved area.
-        for step in &plan.steps {
+        let checked = plan.plan.check(&before).unwrap();
+        for step in checked.steps() {
             if let step::Step::Write { offset, bytes, .. } = step {
                 let written = DeviceRange::new(*offset, Bytes(bytes.len() as u64)).unwrap();
                 prop_assert!(!written.overlaps(layout.reserved));
                 prop_assert!(layout.partitions.iter().all(|(_, range)| !range.overlaps(written)));
             }
         }
-        step::apply(&device, &plan.steps).unwrap();
+        checked.apply(&device).unwrap();
         let found = inspect(&device, Some(geometry.lba_size)).unwrap();
         prop_assert_eq!(found.state, State::Prepared, "{}", found.reasons());
         let (superblock, table) = found.reservation().unwrap();

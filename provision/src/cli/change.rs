@@ -1,11 +1,14 @@
-//! What all commands that change a prepared target have in common: the dry run, the writes, reading back.
+//! What all commands that change a target have in common: the check, the dry run, saving what is lost, the writes, reading back.
 
-use super::{failure, unusable};
+use super::{backup, failure, refused, unusable};
 use crate::document::Document;
 use crate::picture;
-use crate::step::{self, Step};
+use crate::plan::{Before, Checked, Plan};
+use crate::signatures::Traces;
+use crate::step::Step;
 use crate::target::{Access, Target};
 use serde::Serialize;
+use std::fs::File;
 use std::path::Path;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
@@ -46,65 +49,98 @@ struct DryRun {
 pub(crate) struct Change<'c> {
     pub(crate) path: &'c Path,
     pub(crate) target: Target,
+    pub(crate) inspection: Inspection,
     pub(crate) dry_run: bool,
+    pub(crate) force: bool,
     pub(crate) flags: Flags,
 }
 
 impl<'c> Change<'c> {
     /// Opens a target to be changed, and looks at it.
-    pub(crate) fn open(path: &'c Path, dry_run: bool, flags: Flags) -> Result<(Self, Inspection), Failure> {
+    pub(crate) fn open(path: &'c Path, dry_run: bool, force: bool, flags: Flags) -> Result<Self, Failure> {
         let access = if dry_run { Access::Read } else { Access::Write };
         let target = Target::open(path, access).map_err(|error| unusable(path, &error))?;
         let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
-        Ok((
-            Self {
-                path,
-                target,
-                dry_run,
-                flags,
-            },
+        Ok(Self {
+            path,
+            target,
             inspection,
-        ))
+            dry_run,
+            force,
+            flags,
+        })
     }
 
-    /// Does the steps, or says what they are. `confirmed` looks at the result.
-    pub(crate) fn carry_out(
-        mut self,
-        before: &Inspection,
-        steps: &[Step],
-        confirmed: impl FnOnce(&Inspection) -> bool,
-        done: &str,
-    ) -> Result<ExitStatus, Failure> {
+    /// The target as it is, for a plan.
+    pub(crate) fn before(&self) -> Result<Before<'_, File>, Failure> {
+        before(self.path, &self.target, &self.inspection, self.force)
+    }
+
+    /// Checks a plan; does it, or says what it is.
+    pub(crate) fn carry_out(mut self, plan: &Plan, done: &str) -> Result<ExitStatus, Failure> {
         let (path, name) = (self.path, self.path.display().to_string());
+        let checked = plan.check(&self.before()?).map_err(|refusal| refused(path, &refusal))?;
         if self.dry_run {
             let document = DryRun {
-                document: Document::of(&name, before),
-                writes: writes(steps),
+                document: Document::of(&name, &self.inspection),
+                writes: writes(checked.steps()),
             };
-            let text = || match steps {
+            let text = || match checked.steps() {
                 [] => format!("{name}: nothing would be written\n"),
                 steps => format!("{name}: would be written:\n{}", picture::of_steps(steps)),
             };
             self.flags.print(&document, text)?;
             return Ok(ExitStatus::Done);
         }
-        step::apply(self.target.file(), steps).map_err(|error| failure(path, ExitStatus::Failed, error))?;
-        let after = self.target.inspect().map_err(|error| unusable(path, &error))?;
-        if !confirmed(&after) {
-            let what = format!(
-                "what was written does not read back: it is {} ({})",
-                after.state.as_str(),
-                after.reasons()
-            );
-            return Err(failure(path, ExitStatus::Failed, what));
-        }
-        if !steps.is_empty() {
-            self.target
-                .reread_partitions()
-                .map_err(|error| unusable(path, &error))?;
-        }
+        let lost = checked.given_up();
+        let after = write(path, &mut self.target, &checked, lost, self.force, self.flags)?;
         self.flags
             .print(&Document::of(&name, &after), || format!("{name}: {done}\n"))?;
         Ok(ExitStatus::Done)
     }
+}
+
+/// A target as it is, for a plan.
+pub(crate) fn before<'t>(
+    path: &Path,
+    target: &'t Target,
+    inspection: &'t Inspection,
+    force: bool,
+) -> Result<Before<'t, File>, Failure> {
+    Ok(Before {
+        device: target.file(),
+        own_lba_size: target.own_lba_size().map_err(|error| unusable(path, &error))?,
+        inspection,
+        force,
+    })
+}
+
+/// Carries out a checked plan, and reads back what it has left. With `force`, for which `lost` is given up, what is overwritten is saved
+/// first.
+pub(crate) fn write(
+    path: &Path,
+    target: &mut Target,
+    checked: &Checked,
+    lost: &Traces,
+    force: bool,
+    flags: Flags,
+) -> Result<Inspection, Failure> {
+    for trace in &lost.0 {
+        tracing::info!("{}: giving up {trace}", path.display());
+    }
+    if force {
+        backup::save_overwritten(path, target, checked.steps(), lost, flags)?;
+    }
+    checked
+        .apply(target.file())
+        .map_err(|error| failure(path, ExitStatus::Failed, error))?;
+    let after = target.inspect().map_err(|error| unusable(path, &error))?;
+    if let Some(reason) = checked.promise().broken(target.file(), &after) {
+        let what = format!("what was written does not read back: {reason}");
+        return Err(failure(path, ExitStatus::Failed, what));
+    }
+    if !checked.steps().is_empty() {
+        target.reread_partitions().map_err(|error| unusable(path, &error))?;
+    }
+    Ok(after)
 }

@@ -1,16 +1,15 @@
 //! `init`: prepares a target.
 
 use super::canvas::canvas;
-use super::change::{Write, writes};
-use super::{backup, failure, unusable};
-use crate::backup::Backup;
+use super::change::{self, Write, writes};
+use super::{failure, refused, unusable};
 use crate::document::Document;
 use crate::geometry::Geometry;
 use crate::init::{self, Error, Plan, Request};
 use crate::layout::{self, PartitionRequest, Reserve};
 use crate::picture;
 use crate::placement::Found;
-use crate::step::{self, Step};
+use crate::plan::{Before, Checked};
 use crate::target::{self, Access, Target};
 use rustix::rand::GetRandomFlags;
 use serde::Serialize;
@@ -20,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::{Builder, Uuid};
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
-use xen_pmem_format::inspect::{Inspection, State, inspect};
+use xen_pmem_format::inspect::{Inspection, inspect};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::UnixTime;
@@ -89,7 +88,7 @@ struct Partition {
 }
 
 impl DryRun {
-    fn of(target: &str, geometry: &Geometry, plan: &Plan) -> Self {
+    fn of(target: &str, geometry: &Geometry, plan: &Plan, checked: &Checked) -> Self {
         let area = |range: xen_pmem_format::units::DeviceRange| Area {
             base: range.base().0,
             size: range.size().0,
@@ -112,7 +111,7 @@ impl DryRun {
             reserved: area(plan.layout.reserved),
             needed: plan.layout.need.total.0,
             partitions: partitions.collect(),
-            writes: writes(&plan.steps),
+            writes: writes(checked.steps()),
         }
     }
 }
@@ -177,17 +176,44 @@ fn would_create(arguments: &Arguments, size: Bytes, request: &Request, flags: Fl
     let inspection = inspect(&image, None).map_err(failed)?;
     let geometry =
         target::image_geometry(size, inspection.lba_size, arguments.base).map_err(|error| unusable(path, &error))?;
-    let plan =
-        init::plan(&image, &geometry, &inspection, request).map_err(|error| failure(path, status_of(&error), error))?;
-    say_plan(path, &geometry, &plan, flags)
+    let (plan, checked) = plan(path, &as_image(&image, &inspection, arguments), &geometry, request)?;
+    say_plan(path, &geometry, &plan, &checked, flags)
+}
+
+/// A new image as it is, for a plan.
+fn as_image<'i>(image: &'i Blank, inspection: &'i Inspection, arguments: &Arguments) -> Before<'i, Blank> {
+    Before {
+        device: image,
+        own_lba_size: None,
+        inspection,
+        force: arguments.force,
+    }
+}
+
+/// Makes the plan, and checks it.
+fn plan<D: ReadAt + ?Sized>(
+    path: &Path,
+    before: &Before<'_, D>,
+    geometry: &Geometry,
+    request: &Request,
+) -> Result<(Plan, Checked), Failure> {
+    let plan = init::plan(before, geometry, request).map_err(|error| failure(path, status_of(&error), error))?;
+    let checked = plan.plan.check(before).map_err(|refusal| refused(path, &refusal))?;
+    Ok((plan, checked))
 }
 
 /// Says what would be written.
-fn say_plan(path: &Path, geometry: &Geometry, plan: &Plan, flags: Flags) -> Result<ExitStatus, Failure> {
+fn say_plan(
+    path: &Path,
+    geometry: &Geometry,
+    plan: &Plan,
+    checked: &Checked,
+    flags: Flags,
+) -> Result<ExitStatus, Failure> {
     let name = path.display().to_string();
-    flags.print(&DryRun::of(&name, geometry, plan), || {
+    flags.print(&DryRun::of(&name, geometry, plan, checked), || {
         let picture = picture::of_plan(&name, &plan.layout, geometry);
-        format!("{picture}  would be written:\n{}", picture::of_steps(&plan.steps))
+        format!("{picture}  would be written:\n{}", picture::of_steps(checked.steps()))
     })?;
     Ok(ExitStatus::Done)
 }
@@ -209,11 +235,13 @@ fn prepare(
     let geometry = target
         .geometry(inspection.lba_size, arguments.base)
         .map_err(|error| unusable(path, &error))?;
-    let plan = match blank {
-        Some(blank) => init::plan(blank, &geometry, &inspection, request),
-        None => init::plan(target.file(), &geometry, &inspection, request),
-    };
-    let plan = plan.map_err(|error| failure(path, status_of(&error), error))?;
+    let (plan, checked) = match blank {
+        Some(blank) => plan(path, &as_image(blank, &inspection, arguments), &geometry, request),
+        None => {
+            let before = change::before(path, target, &inspection, arguments.force)?;
+            plan(path, &before, &geometry, request)
+        }
+    }?;
     if matches!(target.found(), Found::Raw(_)) {
         tracing::warn!(
             "{name} is a raw namespace: reconfiguring it later would destroy the start of its partition table, and it has no DAX; prefer fsdax (ndctl create-namespace --mode=fsdax --map=mem) before preparing it"
@@ -223,60 +251,13 @@ fn prepare(
         tracing::warn!("{name}: there is {trace}; it stays, and the new partition shows it again");
     }
     if arguments.dry_run {
-        return say_plan(path, &geometry, &plan, flags);
+        return say_plan(path, &geometry, &plan, &checked, flags);
     }
-    if !plan.overwritten.0.is_empty() {
-        for trace in &plan.overwritten.0 {
-            tracing::info!("{name}: giving up {trace}");
-        }
-        save_what_is_lost(path, target, geometry.device_size, &plan.steps, flags)?;
-    }
-    step::apply(target.file(), &plan.steps).map_err(|error| failure(path, ExitStatus::Failed, error))?;
-    let after = target.inspect().map_err(|error| unusable(path, &error))?;
-    confirm(path, &after, &plan)?;
-    target.reread_partitions().map_err(|error| unusable(path, &error))?;
+    let after = change::write(path, target, &checked, &plan.overwritten, arguments.force, flags)?;
     flags.print(&Document::of(&name, &after), || {
         picture::of_device(&name, &after, &geometry, canvas())
     })?;
     Ok(ExitStatus::Done)
-}
-
-/// Saves what steps are about to overwrite, and says where.
-pub(crate) fn save_what_is_lost(
-    path: &Path,
-    target: &Target,
-    device_size: Bytes,
-    steps: &[Step],
-    flags: Flags,
-) -> Result<(), Failure> {
-    let failed = |error: io::Error| {
-        failure(
-            path,
-            ExitStatus::Failed,
-            format!("what --force would overwrite cannot be read, to save it: {error}"),
-        )
-    };
-    let saved =
-        Backup::of_overwritten(target.file(), &path.display().to_string(), device_size, steps).map_err(failed)?;
-    let file = backup::save_overwritten(&saved, path, target.is_image())?;
-    if !flags.is_quiet() {
-        eprintln!("{}: what is overwritten is saved in {}", path.display(), file.display());
-    }
-    Ok(())
-}
-
-/// Reads back what was written.
-fn confirm(path: &Path, after: &Inspection, plan: &Plan) -> Result<(), Failure> {
-    let found = after.reservation().map(|(superblock, _)| *superblock);
-    if after.state == State::Prepared && found == Some(plan.superblock) {
-        return Ok(());
-    }
-    let what = format!(
-        "what was written does not read back: it is {} ({})",
-        after.state.as_str(),
-        after.reasons()
-    );
-    Err(failure(path, ExitStatus::Failed, what))
 }
 
 fn status_of(error: &Error) -> ExitStatus {
@@ -311,7 +292,6 @@ fn request(arguments: &Arguments) -> Result<Request, Failure> {
         uuid: given_or_random(arguments.uuid)?,
         disk_guid: given_or_random(arguments.disk_guid)?,
         now: now().map_err(|error| failure(path, ExitStatus::Usage, error))?,
-        force: arguments.force,
     })
 }
 

@@ -1,12 +1,11 @@
 //! `remove`: takes a reservation away.
 
 use super::change::Change;
-use super::failure;
+use super::{failure, refused};
 use crate::remove::{self, Error};
 use std::path::PathBuf;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
-use xen_pmem_format::inspect::State;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -15,25 +14,23 @@ pub(crate) struct Arguments {
     /// Say what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Give up what another tool has left on the whole device, and save what is overwritten; never on a target that is in use
+    #[arg(long)]
+    force: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let (change, inspection) = Change::open(path, arguments.dry_run, flags)?;
-    let steps = remove::plan(change.target.file(), &inspection).map_err(|error| {
+    let change = Change::open(path, arguments.dry_run, arguments.force, flags)?;
+    let plan = remove::plan(&change.before()?).map_err(|error| {
         let status = match error {
+            Error::Refused(refusal) => return refused(path, &refusal),
             Error::Nothing(_) => ExitStatus::NothingPrepared,
             Error::NoTable(_) => ExitStatus::Damaged,
-            Error::Features(_) => ExitStatus::Refused,
+            Error::Unfit(_) => ExitStatus::Refused,
             _ => ExitStatus::Failed,
         };
         failure(path, status, error)
     })?;
-    let gone = |after: &xen_pmem_format::inspect::Inspection| after.state == State::Unprepared;
-    change.carry_out(
-        &inspection,
-        &steps,
-        gone,
-        "the reservation is removed; the partitions stay",
-    )
+    change.carry_out(&plan, "the reservation is removed; the partitions stay")
 }

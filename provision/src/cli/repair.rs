@@ -1,12 +1,11 @@
 //! `repair`: heals what is damaged.
 
 use super::change::Change;
-use super::failure;
+use super::{failure, refused};
 use crate::repair::{self, Error};
 use std::path::PathBuf;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
-use xen_pmem_format::inspect::{Inspection, State};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -15,28 +14,28 @@ pub(crate) struct Arguments {
     /// Say what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Give up what another tool has left on the whole device, and save what is overwritten; never on a target that is in use
+    #[arg(long)]
+    force: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let (change, inspection) = Change::open(path, arguments.dry_run, flags)?;
-    let steps = repair::plan(change.target.file(), &inspection).map_err(|error| {
+    let change = Change::open(path, arguments.dry_run, arguments.force, flags)?;
+    let plan = repair::plan(&change.before()?).map_err(|error| {
         let status = match error {
+            Error::Refused(refusal) => return refused(path, &refusal),
             Error::Nothing(_) => ExitStatus::NothingPrepared,
             Error::Hopeless(_) => ExitStatus::Damaged,
-            Error::Foreign(_) | Error::Features(_) => ExitStatus::Refused,
+            Error::Unfit(_) => ExitStatus::Refused,
             _ => ExitStatus::Failed,
         };
         failure(path, status, error)
     })?;
-    let before = inspection.reservation().map(|(superblock, _)| *superblock);
-    let whole = |after: &Inspection| {
-        after.state == State::Prepared && after.reservation().map(|(superblock, _)| *superblock) == before
-    };
-    let done = if steps.is_empty() {
+    let done = if plan.steps.is_empty() {
         "there is nothing to repair"
     } else {
         "repaired: it is prepared"
     };
-    change.carry_out(&inspection, &steps, whole, done)
+    change.carry_out(&plan, done)
 }

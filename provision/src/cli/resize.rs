@@ -2,12 +2,11 @@
 
 use super::change::Change;
 use super::init::now;
-use super::{failure, unusable};
+use super::{failure, refused, unusable};
 use crate::resize::{self, Error};
 use std::path::PathBuf;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
-use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::units::{Bytes, PhysAddr};
 
 #[derive(Debug, clap::Args)]
@@ -23,29 +22,30 @@ pub(crate) struct Arguments {
     /// Say what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
+    /// Give up what another tool has left on the whole device, and save what is overwritten; never on a target that is in use
+    #[arg(long)]
+    force: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let now = now().map_err(|error| failure(path, ExitStatus::Usage, error))?;
-    let (change, inspection) = Change::open(path, arguments.dry_run, flags)?;
+    let change = Change::open(path, arguments.dry_run, arguments.force, flags)?;
     let geometry = change
         .target
-        .geometry(inspection.lba_size, arguments.base)
+        .geometry(change.inspection.lba_size, arguments.base)
         .map_err(|error| unusable(path, &error))?;
-    let plan = resize::plan(change.target.file(), &geometry, &inspection, arguments.reserve, now).map_err(|error| {
+    let plan = resize::plan(&change.before()?, &geometry, arguments.reserve, now).map_err(|error| {
         let status = match error {
+            Error::Refused(refusal) => return refused(path, &refusal),
             Error::Nothing(_) => ExitStatus::NothingPrepared,
             Error::NotWhole { .. } => ExitStatus::Damaged,
-            Error::TooLarge { .. } | Error::Features(_) => ExitStatus::Refused,
+            Error::TooLarge { .. } | Error::SequenceEnd | Error::Unfit(_) => ExitStatus::Refused,
             Error::TooSmall { .. } | Error::Overflow => ExitStatus::Usage,
             _ => ExitStatus::Failed,
         };
         failure(path, status, error)
     })?;
-    let resized = |after: &Inspection| {
-        after.state == State::Prepared && after.reservation().is_some_and(|(found, _)| *found == plan.superblock)
-    };
     let done = format!("{} are reserved for Xen", plan.superblock.reserved.size());
-    change.carry_out(&inspection, &plan.steps, resized, &done)
+    change.carry_out(&plan.plan, &done)
 }

@@ -1,14 +1,13 @@
 //! `restore`: puts a backup back.
 
 use super::change::Change;
-use super::failure;
+use super::{failure, refused};
 use crate::backup::{Backup, MAX_FILE};
 use crate::restore::{self, Error};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
-use xen_pmem_format::inspect::{Inspection, State};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -19,7 +18,7 @@ pub(crate) struct Arguments {
     /// Say what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Give up what works on the target now; never one that is in use
+    /// Give up what works on the target now, and save what is overwritten; never on a target that is in use
     #[arg(long)]
     force: bool,
 }
@@ -27,22 +26,16 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let backup = read(&arguments.file)?;
-    let (change, inspection) = Change::open(path, arguments.dry_run, flags)?;
-    let steps = restore::plan(change.target.file(), &inspection, &backup, arguments.force).map_err(|error| {
+    let change = Change::open(path, arguments.dry_run, arguments.force, flags)?;
+    let plan = restore::plan(&change.before()?, &backup).map_err(|error| {
         let status = match error {
-            Error::Size { .. } | Error::Replaces(_) | Error::NotBlank(_) | Error::NoReservation(_) => {
-                ExitStatus::Refused
-            }
+            Error::Refused(refusal) => return refused(path, &refusal),
+            Error::Size { .. } | Error::Replaces(_) | Error::NoReservation(_) | Error::Unfit(_) => ExitStatus::Refused,
             _ => ExitStatus::Failed,
         };
         failure(path, status, error)
     })?;
-    if arguments.force && !arguments.dry_run {
-        super::init::save_what_is_lost(path, &change.target, inspection.device_size, &steps, flags)?;
-    }
-    // What was saved before another tool's layout was overwritten is that layout.
-    let whole = |after: &Inspection| arguments.force || after.state == State::Prepared;
-    change.carry_out(&inspection, &steps, whole, "the backup is restored")
+    change.carry_out(&plan, "the backup is restored")
 }
 
 fn read(file: &Path) -> Result<Backup, Failure> {

@@ -10,7 +10,7 @@ use xen_pmem_provision::backup::Backup;
 use xen_pmem_provision::geometry::{Geometry, Placement};
 use xen_pmem_provision::init::{self, Request};
 use xen_pmem_provision::layout::{PartitionRequest, Reserve};
-use xen_pmem_provision::step::{self, Step};
+use xen_pmem_provision::plan::{Before, Checked, Plan};
 use xen_pmem_provision::{remove, repair, resize, restore};
 
 const SIZE: usize = 20 << 20;
@@ -65,19 +65,33 @@ fn request(number: u128, partitions: &[&str]) -> Request {
         uuid: Uuid::from_u128(number << 32 | 1),
         disk_guid: Uuid::from_u128(number << 32 | 2),
         now: UnixTime(1_767_225_600),
-        force: true,
     }
 }
 
-fn init_steps(bytes: &Vec<u8>, request: &Request) -> Vec<Step> {
-    init::plan(bytes, &geometry(), &inspect(bytes, None).unwrap(), request)
-        .unwrap()
-        .steps
+/// Plans on a device as it is, and checks the plan.
+fn checked(bytes: &Vec<u8>, force: bool, plan: impl FnOnce(&Before<'_, Vec<u8>>) -> Plan) -> Checked {
+    let before = Before {
+        device: bytes,
+        own_lba_size: None,
+        inspection: &inspect(bytes, None).unwrap(),
+        force,
+    };
+    plan(&before).check(&before).unwrap()
 }
 
-fn applied(bytes: &[u8], steps: &[Step]) -> Vec<u8> {
+fn init_plan(bytes: &Vec<u8>, request: &Request) -> Checked {
+    checked(bytes, true, |before| {
+        init::plan(before, &geometry(), request).unwrap().plan
+    })
+}
+
+fn remove_plan(bytes: &Vec<u8>) -> Checked {
+    checked(bytes, false, |before| remove::plan(before).unwrap())
+}
+
+fn applied(bytes: &[u8], plan: &Checked) -> Vec<u8> {
     let recorder = Recorder::new(bytes.to_vec());
-    step::apply(&recorder, steps).unwrap();
+    plan.apply(&recorder).unwrap();
     recorder.into_parts().0
 }
 
@@ -87,7 +101,7 @@ fn blank() -> Vec<u8> {
 
 fn prepared() -> Vec<u8> {
     let bytes = blank();
-    let mut bytes = applied(&bytes, &init_steps(&bytes, &request(1, &["1M:a", "rest:b"])));
+    let mut bytes = applied(&bytes, &init_plan(&bytes, &request(1, &["1M:a", "rest:b"])));
     // What users have in their partitions.
     for (index, byte) in bytes[8 << 20..SIZE - (64 << 10)].iter_mut().enumerate() {
         *byte = (index % 251) as u8;
@@ -108,9 +122,9 @@ fn random(mut state: u64) -> impl FnMut() -> u64 {
 
 /// Cuts an operation off everywhere. `may_be_unprepared` says that the operation makes or removes the only reservation, so that
 /// there may be none in between.
-fn cut_off(name: &str, before: &[u8], steps: &[Step], may_be_unprepared: bool) {
+fn cut_off(name: &str, before: &[u8], plan: &Checked, may_be_unprepared: bool) {
     let recorder = Recorder::new(before.to_vec());
-    step::apply(&recorder, steps).unwrap();
+    plan.apply(&recorder).unwrap();
     let (after, events) = recorder.into_parts();
     let [old, new] = [before, &after].map(|bytes| shown(&inspect(bytes, None).unwrap()));
     let data = 8 << 20..SIZE - (64 << 10);
@@ -138,10 +152,10 @@ fn cut_off(name: &str, before: &[u8], steps: &[Step], may_be_unprepared: bool) {
     );
 
     // The same operation with its n-th call, and all after it, failing, for every n.
-    let calls = steps.len();
+    let calls = plan.steps().len();
     for fails in 0..calls {
         let recorder = Recorder::failing_after(before.to_vec(), fails);
-        step::apply(&recorder, steps).unwrap_err();
+        plan.apply(&recorder).unwrap_err();
         allowed(&recorder.into_parts().0);
     }
 }
@@ -152,23 +166,32 @@ fn init_on_a_blank_device() {
     cut_off(
         "init on blank",
         &before,
-        &init_steps(&before, &request(1, &["1M:a", "rest:b"])),
+        &init_plan(&before, &request(1, &["1M:a", "rest:b"])),
         true,
     );
+}
+
+/// Plans another preparation, without `--force`.
+fn init_again(bytes: &Vec<u8>) -> Result<(), String> {
+    let before = Before {
+        device: bytes,
+        own_lba_size: None,
+        inspection: &inspect(bytes, None).unwrap(),
+        force: false,
+    };
+    let plan = init::plan(&before, &geometry(), &request(2, &["rest:c"])).map_err(|error| error.to_string())?;
+    plan.plan.check(&before).map_err(|error| error.to_string())?;
+    Ok(())
 }
 
 /// An interrupted first preparation is taken up again without `--force`: what it has left is ours.
 #[test]
 fn init_again_after_an_interrupted_one() {
     let before = blank();
-    let steps = init_steps(&before, &request(1, &["1M:a", "rest:b"]));
+    let first = init_plan(&before, &request(1, &["1M:a", "rest:b"]));
     let recorder = Recorder::new(before.clone());
-    step::apply(&recorder, &steps).unwrap();
+    first.apply(&recorder).unwrap();
     let (_, events) = recorder.into_parts();
-    let again = Request {
-        force: false,
-        ..request(2, &["rest:c"])
-    };
     let (mut seen, mut unprepared) = (0, 0);
     let taken_up = |bytes: &[u8]| {
         seen += 1;
@@ -188,7 +211,7 @@ fn init_again_after_an_interrupted_one() {
             return;
         }
         unprepared += 1;
-        if let Err(refused) = init::plan(&bytes, &geometry(), &inspection, &again) {
+        if let Err(refused) = init_again(&bytes) {
             let written: Vec<_> = (0..SIZE / 8)
                 .filter(|word| bytes[word * 8..word * 8 + 8] != [0; 8])
                 .map(|word| format!("{:#x}", word * 8))
@@ -206,18 +229,14 @@ fn what_has_only_lost_its_tables_is_not_prepared_again() {
     let mut bytes = prepared();
     bytes[..34 * 512].fill(0);
     bytes[SIZE - 33 * 512..].fill(0);
-    let again = Request {
-        force: false,
-        ..request(2, &["rest:c"])
-    };
-    let refused = init::plan(&bytes, &geometry(), &inspect(&bytes, None).unwrap(), &again).unwrap_err();
-    assert!(refused.to_string().contains("super block of xen-pmem"), "{refused}");
+    let refused = init_again(&bytes).unwrap_err();
+    assert!(refused.contains("super block of xen-pmem"), "{refused}");
     // As well if only Xen was there.
     bytes[8 << 20..].fill(0);
-    assert!(init::plan(&bytes, &geometry(), &inspect(&bytes, None).unwrap(), &again).is_ok());
+    assert!(init_again(&bytes).is_ok());
     bytes[(2 << 20) + 4096] = 1;
-    let refused = init::plan(&bytes, &geometry(), &inspect(&bytes, None).unwrap(), &again).unwrap_err();
-    assert!(refused.to_string().contains("super block of xen-pmem"), "{refused}");
+    let refused = init_again(&bytes).unwrap_err();
+    assert!(refused.contains("super block of xen-pmem"), "{refused}");
 }
 
 #[test]
@@ -226,7 +245,7 @@ fn init_over_an_old_layout() {
     cut_off(
         "init --force",
         &before,
-        &init_steps(&before, &request(2, &["rest:c"])),
+        &init_plan(&before, &request(2, &["rest:c"])),
         false,
     );
 }
@@ -239,7 +258,7 @@ fn init_over_an_old_layout_of_which_only_the_backups_are_left() {
     cut_off(
         "init --force over backups",
         &before,
-        &init_steps(&before, &request(2, &["rest:c"])),
+        &init_plan(&before, &request(2, &["rest:c"])),
         false,
     );
 }
@@ -247,14 +266,11 @@ fn init_over_an_old_layout_of_which_only_the_backups_are_left() {
 #[test]
 fn init_over_a_plain_partition_table() {
     let prepared = prepared();
-    let before = applied(
-        &prepared,
-        &remove::plan(&prepared, &inspect(&prepared, None).unwrap()).unwrap(),
-    );
+    let before = applied(&prepared, &remove_plan(&prepared));
     cut_off(
         "init --force over a plain GPT",
         &before,
-        &init_steps(&before, &request(2, &["rest:c"])),
+        &init_plan(&before, &request(2, &["rest:c"])),
         true,
     );
 }
@@ -262,14 +278,13 @@ fn init_over_a_plain_partition_table() {
 #[test]
 fn removal() {
     let before = prepared();
-    let steps = remove::plan(&before, &inspect(&before, None).unwrap()).unwrap();
-    cut_off("remove", &before, &steps, true);
+    cut_off("remove", &before, &remove_plan(&before), true);
 }
 
 /// A prepared device whose first partition is gone, so that there is room to grow.
 fn with_room() -> Vec<u8> {
     let bytes = blank();
-    let bytes = applied(&bytes, &init_steps(&bytes, &request(1, &["4M:a", "rest:b"])));
+    let bytes = applied(&bytes, &init_plan(&bytes, &request(1, &["4M:a", "rest:b"])));
     let mut cursor = std::io::Cursor::new(bytes);
     let mut gpt = gptman::GPT::read_from(&mut cursor, 512).unwrap();
     gpt.remove(1).unwrap();
@@ -279,23 +294,23 @@ fn with_room() -> Vec<u8> {
     bytes
 }
 
-fn resize_steps(bytes: &Vec<u8>, size: u64) -> Vec<Step> {
-    let inspection = inspect(bytes, None).unwrap();
-    resize::plan(bytes, &geometry(), &inspection, Bytes(size), UnixTime(1_767_225_700))
-        .unwrap()
-        .steps
+fn resize_plan(bytes: &Vec<u8>, size: u64) -> Checked {
+    checked(bytes, false, |before| {
+        let now = UnixTime(1_767_225_700);
+        resize::plan(before, &geometry(), Bytes(size), now).unwrap().plan
+    })
 }
 
 #[test]
 fn growing_and_shrinking() {
     let before = with_room();
-    let grow = resize_steps(&before, 8 << 20);
+    let grow = resize_plan(&before, 8 << 20);
     cut_off("resize, larger", &before, &grow, false);
     let before = applied(&before, &grow);
     let inspection = inspect(&before, None).unwrap();
     assert_eq!(inspection.state, State::Prepared);
     assert_eq!(inspection.reservation().unwrap().0.reserved.size(), Bytes(8 << 20));
-    cut_off("resize, smaller", &before, &resize_steps(&before, 4 << 20), false);
+    cut_off("resize, smaller", &before, &resize_plan(&before, 4 << 20), false);
 }
 
 #[test]
@@ -315,9 +330,9 @@ fn repairs() {
     for (name, damage) in damages {
         let mut before = prepared();
         damage(&mut before);
-        let steps = repair::plan(&before, &inspect(&before, None).unwrap()).unwrap();
-        cut_off(&format!("repair, {name}"), &before, &steps, false);
-        assert!(applied(&before, &steps) == prepared(), "{name}: repaired to the byte");
+        let plan = checked(&before, false, |before| repair::plan(before).unwrap());
+        cut_off(&format!("repair, {name}"), &before, &plan, false);
+        assert!(applied(&before, &plan) == prepared(), "{name}: repaired to the byte");
     }
 }
 
@@ -334,17 +349,17 @@ fn restoring() {
         }),
         (
             "over another layout",
-            applied(&good, &init_steps(&good, &request(2, &["rest:c"]))),
+            applied(&good, &init_plan(&good, &request(2, &["rest:c"]))),
         ),
     ] {
-        let steps = restore::plan(&before, &inspect(&before, None).unwrap(), &backup, true).unwrap();
-        cut_off(&format!("restore {name}"), &before, &steps, true);
+        let plan = checked(&before, true, |before| restore::plan(before, &backup).unwrap());
+        cut_off(&format!("restore {name}"), &before, &plan, true);
         assert_eq!(
-            shown(&inspect(&applied(&before, &steps), None).unwrap()),
+            shown(&inspect(&applied(&before, &plan), None).unwrap()),
             shown(&inspect(&good, None).unwrap())
         );
     }
-    let unchanged = restore::plan(&good, &inspect(&good, None).unwrap(), &backup, false).unwrap();
+    let unchanged = checked(&good, false, |before| restore::plan(before, &backup).unwrap());
     assert!(
         applied(&good, &unchanged) == good,
         "a backup of what is there changes nothing"

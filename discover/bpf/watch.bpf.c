@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * What the kernel tells of pmem devices: that they come, change and go, and that somebody writes to an area reserved for
- * Xen. One object for all kernels with BTF: of the kernel's structures only the fields used are declared, and relocated
- * when it is loaded.
+ * What the kernel reports of pmem devices: that they come, change and go, and that somebody writes to an area reserved for
+ * Xen. One object for all kernels with BTF, from Linux 5.10 on: of the kernel's structures only the fields used are
+ * declared, and relocated when it is loaded. What differs between kernels in a function's arguments is found in their BTF
+ * by the loader (src/bpf/kernel.rs).
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -37,6 +38,11 @@ struct bio {
     struct block_device *bi_bdev;
     unsigned int bi_opf;
     struct bvec_iter bi_iter;
+};
+
+/* As it was before Linux 5.12: the same structure, in BTF's naming of flavours. */
+struct bio___with_disk {
+    struct gendisk *bi_disk;
 };
 
 struct kobject {
@@ -83,6 +89,23 @@ static __always_inline void tell(__u32 change, const char *name)
     bpf_ringbuf_submit(hint, 0);
 }
 
+/* Whether the functions about partitions are given a block device, as before Linux 5.15, in place of its disk. */
+const volatile bool partitions_by_block_device = false;
+
+/* Their argument is one or the other: it is read as memory, for the verifier knows it by the type that it has here. */
+static __always_inline void tell_partitioned(unsigned long subject)
+{
+    struct gendisk *disk = (struct gendisk *)subject;
+    char name[DISK_NAME_LEN] = {};
+
+    if (partitions_by_block_device)
+        disk = BPF_CORE_READ((struct block_device *)subject, bd_disk);
+    if (BPF_CORE_READ_STR_INTO(&name, disk, disk_name) < 0)
+        return;
+    if (name[0] == 'p' && name[1] == 'm' && name[2] == 'e' && name[3] == 'm')
+        tell(CHANGED, name);
+}
+
 static __always_inline bool is_pmem(struct gendisk *disk)
 {
     return disk->disk_name[0] == 'p' && disk->disk_name[1] == 'm' && disk->disk_name[2] == 'e' &&
@@ -107,35 +130,31 @@ int BPF_PROG(disk_removed, struct gendisk *disk)
 
 /* Its partition table was read again. */
 SEC("fexit/bdev_disk_changed")
-int BPF_PROG(disk_changed, struct gendisk *disk)
+int BPF_PROG(disk_changed, unsigned long subject)
 {
-    if (is_pmem(disk))
-        tell(CHANGED, disk->disk_name);
+    tell_partitioned(subject);
     return 0;
 }
 
 /* A single partition was added, removed or resized (BLKPG). */
 SEC("fexit/bdev_add_partition")
-int BPF_PROG(partition_added, struct gendisk *disk)
+int BPF_PROG(partition_added, unsigned long subject)
 {
-    if (is_pmem(disk))
-        tell(CHANGED, disk->disk_name);
+    tell_partitioned(subject);
     return 0;
 }
 
 SEC("fexit/bdev_del_partition")
-int BPF_PROG(partition_removed, struct gendisk *disk)
+int BPF_PROG(partition_removed, unsigned long subject)
 {
-    if (is_pmem(disk))
-        tell(CHANGED, disk->disk_name);
+    tell_partitioned(subject);
     return 0;
 }
 
 SEC("fexit/bdev_resize_partition")
-int BPF_PROG(partition_resized, struct gendisk *disk)
+int BPF_PROG(partition_resized, unsigned long subject)
 {
-    if (is_pmem(disk))
-        tell(CHANGED, disk->disk_name);
+    tell_partitioned(subject);
     return 0;
 }
 
@@ -213,8 +232,14 @@ static __always_inline bool writes(__u32 operation)
     return operation & 1;
 }
 
-SEC("tp_btf/block_bio_queue")
-int BPF_PROG(bio_queued, struct bio *bio)
+static __always_inline struct gendisk *disk_of(struct bio *bio)
+{
+    if (bpf_core_field_exists(bio->bi_bdev))
+        return bio->bi_bdev->bd_disk;
+    return ((struct bio___with_disk *)bio)->bi_disk;
+}
+
+static __always_inline int queued(struct bio *bio)
 {
     __u32 operation = bio->bi_opf & REQ_OP_MASK;
     struct reserved *area;
@@ -226,7 +251,7 @@ int BPF_PROG(bio_queued, struct bio *bio)
 
     if (!writes(operation) || !bio->bi_iter.bi_size)
         return 0;
-    disk = bio->bi_bdev->bd_disk;
+    disk = disk_of(bio);
     number = (__u32)disk->major << 20 | (__u32)disk->first_minor;
     area = bpf_map_lookup_elem(&reserved, &number);
     if (!area)
@@ -237,7 +262,10 @@ int BPF_PROG(bio_queued, struct bio *bio)
     if (end <= area->start || start >= area->end)
         return 0;
 
-    count = __sync_fetch_and_add(&area->offences, 1) + 1;
+    /* Kernels before 5.12 add, and do not return what was there: two offences at the same moment may both be given the number
+     * of the second. None is left uncounted. */
+    __sync_fetch_and_add(&area->offences, 1);
+    count = area->offences;
     killed = kill_offenders && bpf_send_signal(SIGKILL) == 0;
     now = bpf_ktime_get_ns();
     if (area->last && now - area->last < pause_ns && !killed)
@@ -259,6 +287,19 @@ int BPF_PROG(bio_queued, struct bio *bio)
     bpf_get_current_comm(event->command, sizeof(event->command));
     bpf_ringbuf_submit(event, 0);
     return 0;
+}
+
+SEC("tp_btf/block_bio_queue")
+int BPF_PROG(bio_queued, struct bio *bio)
+{
+    return queued(bio);
+}
+
+/* The same before Linux 5.11, where the tracepoint names the queue as well. */
+SEC("tp_btf/block_bio_queue")
+int BPF_PROG(bio_queued_with_queue, void *queue, struct bio *bio)
+{
+    return queued(bio);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

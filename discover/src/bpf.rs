@@ -4,12 +4,14 @@
 //! loaded.
 
 pub mod hints;
+mod kernel;
 pub mod offences;
 
 use libbpf_rs::{PrintLevel, set_print};
 use skeleton::{OpenWatchSkel, WatchSkelBuilder};
 use std::mem::MaybeUninit;
 use std::path::Path;
+use std::sync::Mutex;
 
 #[allow(
     unsafe_code,
@@ -42,6 +44,12 @@ pub enum Unavailable {
         "loading eBPF programs is not permitted: run as root (a kernel locked down by Secure Boot does not allow it at all)"
     )]
     NotPermitted,
+    /// A function or tracepoint is not in the kernel's BTF.
+    #[error("this kernel's BTF lacks {0}, which the eBPF programs need: they run on Linux 5.10 and later")]
+    Unknown(&'static str),
+    /// The kernel does not accept a program.
+    #[error("this kernel does not accept the eBPF programs, which run on Linux 5.10 and later: {0}")]
+    Refused(String),
     /// Anything else.
     #[error("the eBPF programs cannot be loaded: {0}")]
     Failed(libbpf_rs::Error),
@@ -49,12 +57,33 @@ pub enum Unavailable {
 
 impl From<libbpf_rs::Error> for Unavailable {
     fn from(error: libbpf_rs::Error) -> Self {
-        if error.kind() == libbpf_rs::ErrorKind::PermissionDenied {
-            Self::NotPermitted
-        } else {
-            Self::Failed(error)
+        // The verifier also refuses with EACCES; it then says which program, and why.
+        match REFUSED.lock().ok().and_then(|mut refused| refused.take()) {
+            Some(refused) => Self::Refused(refused),
+            None if error.kind() == libbpf_rs::ErrorKind::PermissionDenied => Self::NotPermitted,
+            None => Self::Failed(error),
         }
     }
+}
+
+/// What libbpf last said of a program that the verifier refuses: which one, and the verifier's last words on it.
+static REFUSED: Mutex<Option<String>> = Mutex::new(None);
+
+/// What begins and ends the verifier's log in libbpf's messages.
+const VERIFIER_LOG: (&str, &str) = ("-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --");
+
+/// The program and the reason in a message of libbpf's that has a verifier's log; `None` for any other message.
+fn refusal(message: &str) -> Option<String> {
+    let (before, rest) = message.split_once(VERIFIER_LOG.0)?;
+    let (log, _) = rest.split_once(VERIFIER_LOG.1)?;
+    let program = before.split('\'').nth(1).unwrap_or("?");
+    // The last line counts instructions; the reason stands before it.
+    let reason = log
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty() && !line.starts_with("processed "))
+        .unwrap_or("no reason is given");
+    Some(format!("{program}: {reason}"))
 }
 
 /// Opens the object, without loading it yet.
@@ -64,6 +93,9 @@ fn open() -> Result<OpenWatchSkel<'static>, Unavailable> {
     }
     set_print(Some((PrintLevel::Debug, |level, text| {
         let text = text.trim_end();
+        if let (Some(refusal), Ok(mut refused)) = (refusal(text), REFUSED.lock()) {
+            *refused = Some(refusal);
+        }
         match level {
             PrintLevel::Warn => tracing::info!("libbpf: {text}"),
             _ => tracing::trace!("libbpf: {text}"),
@@ -73,4 +105,20 @@ fn open() -> Result<OpenWatchSkel<'static>, Unavailable> {
     let place: &'static mut MaybeUninit<libbpf_rs::OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
     use libbpf_rs::skel::SkelBuilder as _;
     Ok(WatchSkelBuilder::default().open(place)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifiers_reason_is_found() {
+        let message = "prog 'disk_changed': -- BEGIN PROG LOAD LOG --\n0: (79) r6 = *(u64 *)(r1 +0)\n\
+            access beyond struct block_device at off 12 size 1\nprocessed 4 insns (limit 1000000)\n-- END PROG LOAD LOG --";
+        assert_eq!(
+            refusal(message).unwrap(),
+            "disk_changed: access beyond struct block_device at off 12 size 1"
+        );
+        assert_eq!(refusal("prog 'disk_changed': failed to load: -13"), None);
+    }
 }

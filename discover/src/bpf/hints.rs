@@ -1,6 +1,6 @@
 //! Devices' events from the functions in the kernel that make them: a source for the monitor.
 
-use super::{Unavailable, open, skeleton::WatchSkel};
+use super::{Unavailable, kernel::Shapes, open, skeleton::WatchSkel};
 use crate::monitor::{Hint, Source};
 use libbpf_rs::skel::{OpenSkel as _, Skel as _};
 use libbpf_rs::{RingBuffer, RingBufferBuilder};
@@ -39,6 +39,10 @@ impl Hints {
     pub fn open() -> Result<Self, Unavailable> {
         let mut open = open()?;
         open.progs.bio_queued.set_autoload(false);
+        open.progs.bio_queued_with_queue.set_autoload(false);
+        if let Some(constants) = open.maps.rodata_data.as_deref_mut() {
+            constants.partitions_by_block_device = Shapes::of_this_kernel()?.partitions_by_block_device;
+        }
         let mut programs = open.load()?;
         let received = Rc::new(RefCell::new(Vec::new()));
         let mut builder = RingBufferBuilder::new();

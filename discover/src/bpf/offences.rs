@@ -1,6 +1,6 @@
 //! Writes to areas reserved for Xen, as the block layer sees them.
 
-use super::{Unavailable, hints::duplicate, open, skeleton::WatchSkel};
+use super::{Unavailable, hints::duplicate, kernel::Shapes, open, skeleton::WatchSkel};
 use libbpf_rs::skel::{OpenSkel as _, Skel as _};
 use libbpf_rs::{MapCore as _, MapFlags, RingBuffer, RingBufferBuilder};
 use std::cell::RefCell;
@@ -128,7 +128,13 @@ impl Offences {
     pub fn open(kill: bool) -> Result<Self, Unavailable> {
         let mut open = open()?;
         let programs = &mut open.progs;
+        let unfit = if Shapes::of_this_kernel()?.bio_with_queue {
+            &mut programs.bio_queued
+        } else {
+            &mut programs.bio_queued_with_queue
+        };
         for program in [
+            unfit,
             &mut programs.disk_added,
             &mut programs.disk_removed,
             &mut programs.disk_changed,

@@ -16,6 +16,24 @@ pub(crate) struct Package {
     pub(crate) license: Option<String>,
     /// The Rust that it wants at least.
     pub(crate) rust_version: Option<String>,
+    /// What it depends on.
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// What a crate depends on.
+#[derive(Deserialize)]
+pub(crate) struct Dependency {
+    /// The crate's name.
+    pub(crate) name: String,
+    /// `dev` for tests, `build` for build scripts; none for the crate itself.
+    pub(crate) kind: Option<String>,
+}
+
+impl Dependency {
+    /// Whether only tests, benches and examples use it.
+    pub(crate) fn is_for_tests(&self) -> bool {
+        self.kind.as_deref() == Some("dev")
+    }
 }
 
 #[derive(Deserialize)]

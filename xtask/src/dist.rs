@@ -398,6 +398,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             license: None,
             rust_version: None,
+            dependencies: Vec::new(),
         }];
         forget_unpacked(home.path(), &packages).unwrap();
         assert!(!home.path().join("registry").join(ours).exists());

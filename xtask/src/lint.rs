@@ -1,20 +1,23 @@
-//! `cargo xtask lint`: formatting and clippy.
+//! `cargo xtask lint`: formatting, clippy, and the floors of the workspace.
 
 use crate::command;
 use crate::fuzz;
 use crate::host;
 use crate::progress::step;
+use crate::structure;
 use crate::workspace;
 use anyhow::Result;
 
-/// Checks both.
+/// Checks all of them.
 ///
 /// # Errors
 ///
-/// If either finds something.
+/// If one finds something.
 pub(crate) fn run() -> Result<()> {
     step("formatting");
     command::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
+    step("who uses whom");
+    structure::check()?;
     host::install(host::BUILD)?;
     step("clippy");
     let clippy = [

@@ -21,6 +21,7 @@ mod msrv;
 mod mutants;
 mod packages;
 mod progress;
+mod structure;
 mod suite;
 mod system;
 mod test;

@@ -10,8 +10,8 @@ pub mod offences;
 use libbpf_rs::{PrintLevel, set_print};
 use skeleton::{OpenWatchSkel, WatchSkelBuilder};
 use std::mem::MaybeUninit;
-use std::path::Path;
 use std::sync::Mutex;
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 #[allow(
     unsafe_code,
@@ -27,16 +27,13 @@ mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/watch.skel.rs"));
 }
 
-/// Where a kernel shows its types.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
-
 /// Why there is no eBPF here.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
     /// The kernel does not show its types.
     #[error(
-        "this kernel has no BTF ({BTF} is missing; CONFIG_DEBUG_INFO_BTF), which eBPF programs that run on every kernel need"
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux is missing; CONFIG_DEBUG_INFO_BTF), which eBPF programs that run on every kernel need"
     )]
     NoBtf,
     /// Not root.
@@ -88,7 +85,7 @@ fn refusal(message: &str) -> Option<String> {
 
 /// Opens the object, without loading it yet.
 fn open() -> Result<OpenWatchSkel<'static>, Unavailable> {
-    if !Path::new(BTF).exists() {
+    if !SysfsRoot::default().has_btf() {
         return Err(Unavailable::NoBtf);
     }
     set_print(Some((PrintLevel::Debug, |level, text| {

@@ -94,6 +94,16 @@ impl SysfsRoot {
         self.nd_list().linked(name)
     }
 
+    /// Whether the kernel shows its types (`CONFIG_DEBUG_INFO_BTF`), as eBPF programs that run on every kernel need.
+    pub fn has_btf(&self) -> bool {
+        self.directory("kernel/btf").has("vmlinux")
+    }
+
+    /// The directory at this path from the root, of which nothing is known yet.
+    pub fn directory(&self, path: &str) -> Directory {
+        Directory(self.0.join(path))
+    }
+
     fn nd_list(&self) -> Directory {
         Directory(self.0.join("bus/nd/devices"))
     }
@@ -149,6 +159,11 @@ impl Directory {
     /// The directory called `name` in it, of which nothing is known yet.
     pub fn child(&self, name: &str) -> Self {
         Self(self.0.join(name))
+    }
+
+    /// Whether there is anything called `name` in it.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.join(name).exists()
     }
 
     /// The directory that `name` is, or leads to; `None` if there is none.

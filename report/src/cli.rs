@@ -96,8 +96,8 @@ pub(crate) fn failed(error: anyhow::Error) -> Failure {
 
 /// Refuses to go on where there is nothing to report to.
 pub(crate) fn require_dom0() -> Result<(), Failure> {
-    host::check(Path::new("/")).map_err(|unfit| {
-        let status = if matches!(unfit, Unfit::Io { .. }) {
+    host::check(&SysfsRoot::default(), Path::new(host::XENFS)).map_err(|unfit| {
+        let status = if matches!(unfit, Unfit::Io { .. } | Unfit::Sysfs(_)) {
             ExitStatus::Failed
         } else {
             ExitStatus::Unsupported
@@ -124,7 +124,7 @@ pub(crate) enum When {
 /// that there are some.
 pub(crate) fn scan_host(devices: &[PathBuf], when: When) -> Result<(Scan, bool), Failure> {
     let options = Options {
-        sysfs: SysfsRoot::new("/sys"),
+        sysfs: SysfsRoot::default(),
         nodes: Nodes::System,
         devices: devices.to_vec(),
         memory: (when == When::Early).then(|| DEV_MEM.into()),

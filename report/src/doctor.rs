@@ -3,10 +3,10 @@
 use crate::host::Unfit;
 use crate::hypercall::Registered;
 use crate::status::Reservation;
-use std::path::Path;
 use xen_pmem_discover::document::{Device, Mode, State};
 use xen_pmem_nvdimm::firmware;
 use xen_pmem_nvdimm::nfit::{Nfit, State as Flags};
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub fn host(found: &Result<(), Unfit>) -> Vec<Step> {
     let dom0 = || Step::new("Dom0", Verdict::Good, "this is Dom0");
     match found {
         Ok(()) => vec![xen(), dom0(), Step::new("PV", Verdict::Good, "Dom0 is a PV guest")],
-        Err(unfit @ (Unfit::NotXen(_) | Unfit::Io { .. })) => vec![
+        Err(unfit @ (Unfit::NotXen(_) | Unfit::Io { .. } | Unfit::Sysfs(_))) => vec![
             Step::new("Xen", Verdict::Bad, unfit.to_string())
                 .hint("boot Xen (Debian: install xen-system-amd64, and choose it in the boot menu)"),
         ],
@@ -98,11 +98,10 @@ const MODULES: [(&str, &str, Verdict); 3] = [
     ("nd_pmem", "block devices", Verdict::Note),
 ];
 
-/// Whether the drivers are there. `root` is `/` but in tests.
-pub fn modules(root: &Path) -> Vec<Step> {
-    let missing = MODULES
-        .iter()
-        .filter(|(module, _, _)| !root.join("sys/module").join(module).exists());
+/// Whether the drivers are there.
+pub fn modules(sysfs: &SysfsRoot) -> Vec<Step> {
+    let loaded = sysfs.directory("module");
+    let missing = MODULES.iter().filter(|(module, _, _)| !loaded.has(module));
     let steps: Vec<Step> = missing
         .map(|(module, what, verdict)| {
             Step::new("modules", *verdict, format!("{module} is not loaded: no {what}")).hint(format!(
@@ -280,9 +279,9 @@ pub fn reports(reservations: &[Reservation]) -> Vec<Step> {
         .collect()
 }
 
-/// Whether the kernel has what eBPF programs need. `root` is `/` but in tests.
-pub fn btf(root: &Path) -> Step {
-    if root.join("sys/kernel/btf/vmlinux").exists() {
+/// Whether the kernel has what eBPF programs need.
+pub fn btf(sysfs: &SysfsRoot) -> Step {
+    if sysfs.has_btf() {
         Step::new("BTF", Verdict::Good, "the kernel describes its types")
     } else {
         Step::new(
@@ -302,7 +301,6 @@ mod tests {
     use std::fs;
     use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
     use xen_pmem_nvdimm::nfit::Table;
-    use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
     fn verdicts(steps: &[Step]) -> Vec<Verdict> {
         steps.iter().map(|step| step.verdict).collect()
@@ -364,18 +362,20 @@ mod tests {
     #[test]
     fn modules_and_types() {
         let root = tempfile::tempdir().unwrap();
-        let steps = modules(root.path());
+        let sysfs = SysfsRoot::new(root.path());
+        let steps = modules(&sysfs);
         assert_eq!(verdicts(&steps), [Verdict::Bad, Verdict::Bad, Verdict::Note]);
         has_hints(&steps);
         for (module, _, _) in MODULES {
-            fs::create_dir_all(root.path().join("sys/module").join(module)).unwrap();
+            fs::create_dir_all(root.path().join("module").join(module)).unwrap();
         }
-        assert_eq!(verdicts(&modules(root.path())), [Verdict::Good]);
-        has_hints(&[btf(root.path())]);
-        assert_eq!(btf(root.path()).verdict, Verdict::Note);
-        fs::create_dir_all(root.path().join("sys/kernel/btf")).unwrap();
-        fs::write(root.path().join("sys/kernel/btf/vmlinux"), b"").unwrap();
-        assert_eq!(btf(root.path()).verdict, Verdict::Good);
+        assert_eq!(verdicts(&modules(&sysfs)), [Verdict::Good]);
+
+        has_hints(&[btf(&sysfs)]);
+        assert_eq!(btf(&sysfs).verdict, Verdict::Note);
+        fs::create_dir_all(root.path().join("kernel/btf")).unwrap();
+        fs::write(root.path().join("kernel/btf/vmlinux"), b"").unwrap();
+        assert_eq!(btf(&sysfs).verdict, Verdict::Good);
     }
 
     #[test]

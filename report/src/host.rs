@@ -2,6 +2,10 @@
 
 use std::path::Path;
 use std::{fs, io};
+use xen_pmem_nvdimm::sysfs::{self, SysfsRoot};
+
+/// Where xenfs is mounted.
+pub const XENFS: &str = "/proc/xen";
 
 /// Why nothing is reported here.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +22,10 @@ pub enum Unfit {
         "Dom0 runs as a PVH guest, which gets no NFIT and whose writes to persistent memory do not reach it: boot Dom0 as PV (without dom0=pvh)"
     )]
     Pvh,
-    /// The kernel does not say.
+    /// sysfs does not say.
+    #[error(transparent)]
+    Sysfs(#[from] sysfs::Error),
+    /// xenfs does not say.
     #[error("cannot read {path}: {error}")]
     Io {
         /// What was read.
@@ -28,37 +35,40 @@ pub enum Unfit {
     },
 }
 
-/// Checks the host whose file system is mounted at `root` (`/` but in tests).
+/// Checks the host with this sysfs, and with xenfs mounted at `xenfs` (`/proc/xen`), or not.
 ///
 /// Sources: Linux `Documentation/ABI/stable/sysfs-hypervisor-xen` (`type`, `guest_type`, `uuid`: all zeros in Dom0) and xenfs
-/// (`capabilities`: `control_d` in Dom0), which may not be mounted.
+/// (`capabilities`: `control_d` in Dom0).
 ///
 /// # Errors
 ///
 /// The reason why nothing can be reported here.
-pub fn check(root: &Path) -> Result<(), Unfit> {
-    let hypervisor = root.join("sys/hypervisor");
-    match attribute(&hypervisor.join("type"))? {
+pub fn check(sysfs: &SysfsRoot, xenfs: &Path) -> Result<(), Unfit> {
+    let hypervisor = sysfs.directory("hypervisor");
+    match hypervisor.text("type")?.as_deref() {
         None => return Err(Unfit::NotXen("/sys/hypervisor/type is absent")),
-        Some(kind) if kind != "xen" => return Err(Unfit::NotXen("/sys/hypervisor/type names another hypervisor")),
-        Some(_) => {}
+        Some("xen") => {}
+        Some(_) => return Err(Unfit::NotXen("/sys/hypervisor/type names another hypervisor")),
     }
-    let control = match attribute(&root.join("proc/xen/capabilities"))? {
-        Some(capabilities) if !capabilities.is_empty() => capabilities.contains("control_d"),
-        _ => attribute(&hypervisor.join("uuid"))?.is_some_and(|uuid| uuid.chars().all(|c| c == '0' || c == '-')),
+    let control = match capabilities(&xenfs.join("capabilities"))? {
+        Some(capabilities) => capabilities.contains("control_d"),
+        None => hypervisor
+            .text("uuid")?
+            .is_some_and(|uuid| uuid.chars().all(|c| c == '0' || c == '-')),
     };
     if !control {
         return Err(Unfit::NotDom0);
     }
-    match attribute(&hypervisor.join("guest_type"))? {
-        Some(kind) if kind == "PVH" => Err(Unfit::Pvh),
+    match hypervisor.text("guest_type")?.as_deref() {
+        Some("PVH") => Err(Unfit::Pvh),
         _ => Ok(()),
     }
 }
 
-fn attribute(path: &Path) -> Result<Option<String>, Unfit> {
+/// What this domain may do; `None` if xenfs is not mounted, or says nothing.
+fn capabilities(path: &Path) -> Result<Option<String>, Unfit> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Ok(text) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Unfit::Io {
             path: path.display().to_string(),
@@ -103,7 +113,9 @@ mod tests {
             (&[xen, pvh, control], |r| matches!(r, Err(Unfit::Pvh))),
         ];
         for (files, verdict) in table {
-            let result = check(host(files).path());
+            let root = host(files);
+            let sysfs = SysfsRoot::new(root.path().join("sys"));
+            let result = check(&sysfs, &root.path().join("proc/xen"));
             assert!(verdict(&result), "{files:?}: {result:?}");
         }
     }

@@ -49,7 +49,7 @@ impl From<Step> for Line {
 }
 
 pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
-    let (steps, status) = examine(Path::new("/"))?;
+    let (steps, status) = examine()?;
     let document = Document {
         schema: SCHEMA,
         steps: steps.into_iter().map(Line::from).collect(),
@@ -59,12 +59,13 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
 }
 
 /// Takes all steps, and says how the program ends.
-fn examine(root: &Path) -> Result<(Vec<Step>, ExitStatus), Failure> {
-    let fit = host::check(root);
+fn examine() -> Result<(Vec<Step>, ExitStatus), Failure> {
+    let sysfs = SysfsRoot::default();
+    let fit = host::check(&sysfs, Path::new(host::XENFS));
     let is_fit = fit.is_ok();
     let mut steps = doctor::host(&fit);
-    steps.extend(doctor::modules(root));
-    steps.extend(doctor::firmware(&firmware::nfit(&SysfsRoot::new(root.join("sys")))));
+    steps.extend(doctor::modules(&sysfs));
+    steps.extend(doctor::firmware(&firmware::nfit(&sysfs)));
     let (scan, unreadable) = scan_host(&[], When::Late)?;
     steps.extend(doctor::namespaces(&scan.devices));
     steps.extend(doctor::superblocks(&scan.devices));
@@ -86,7 +87,7 @@ fn examine(root: &Path) -> Result<(Vec<Step>, ExitStatus), Failure> {
             steps.push(Step::skipped(name, "nothing can be reported from here"));
         }
     }
-    steps.push(doctor::btf(root));
+    steps.push(doctor::btf(&sysfs));
     let bad = steps.iter().any(|step| step.verdict == Verdict::Bad);
     let status = if !is_fit {
         ExitStatus::Unsupported

@@ -58,6 +58,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// A failure of the ordinary kind: I/O and the like.
+    pub fn failed(error: impl fmt::Display) -> Self {
+        Self::new(ExitStatus::Failed, error.to_string())
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

@@ -3,13 +3,13 @@
 //! Sources: Linux `Documentation/ABI/testing/sysfs-bus-nvdimm`, `drivers/base/bus.c` (`bind`, `unbind`), `drivers/nvdimm/bus.c`
 //! (`wait_probe`: returns when all that is being probed has been).
 
-use crate::sysfs::{Directory, SysfsRoot};
-use anyhow::{Context as _, Result, bail};
+use crate::sysfs::{self, Directory, SysfsRoot};
 use rustix::fs::{Mode, OFlags};
-use std::fs;
+use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 /// The drivers of the bus's devices by what these are called, in the order in which they must be bound: labels are read before
 /// a region is looked at, and a namespace says what else it is.
@@ -30,6 +30,74 @@ pub struct NdBus {
     sysfs: SysfsRoot,
 }
 
+/// Why a driver could not be bound, or taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bus does not say what it should.
+    #[error(transparent)]
+    Sysfs(#[from] sysfs::Error),
+    /// The kernel did not take it.
+    #[error("cannot write {text:?} to {}: {error}", .path.display())]
+    Write {
+        /// What was written.
+        text: String,
+        /// Where to.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// There is no bus.
+    #[error("is libnvdimm loaded? {0}")]
+    NoBus(Box<Error>),
+    /// A driver did not take a device.
+    #[error("{device}: cannot bind the driver {driver} (is its module loaded?): {error}")]
+    Bind {
+        /// The device.
+        device: String,
+        /// The driver.
+        driver: &'static str,
+        /// Why.
+        error: Box<Error>,
+    },
+    /// A driver that was taken from a namespace could not be given back.
+    #[error("{namespace}: its driver cannot be bound again; try `ndctl enable-namespace {namespace}`: {error}")]
+    BindAgain {
+        /// The namespace.
+        namespace: String,
+        /// Why.
+        error: Box<Error>,
+    },
+    /// The block device has not come back.
+    #[error("{}: has not come back since its driver was bound again", .0.display())]
+    Gone(PathBuf),
+    /// It is another block device, or none.
+    #[error("{}: is not a block device of libnvdimm", .0.display())]
+    NotNvdimm(PathBuf),
+    /// It is presented by something between it and the namespace, which cannot be taken apart.
+    #[error("{}: is not a raw namespace but {device}: a PV Dom0 cannot unbind that without damage to its kernel", .node.display())]
+    NotRaw {
+        /// The block device.
+        node: PathBuf,
+        /// What presents it.
+        device: String,
+    },
+    /// Somebody uses it.
+    #[error(
+        "{node}: is in use (a partition is mounted, or a volume manager holds it): unmount it first (`lsblk {node}` shows what)",
+        node = .0.display()
+    )]
+    InUse(PathBuf),
+    /// It cannot be opened.
+    #[error("{}: cannot be opened: {error}", .node.display())]
+    Open {
+        /// The block device.
+        node: PathBuf,
+        /// What the operating system said.
+        error: Errno,
+    },
+}
+
 /// A block device that nobody else can mount or otherwise claim as long as this lives.
 #[derive(Debug)]
 pub struct Claim(#[expect(dead_code, reason = "closing it gives the device back")] OwnedFd);
@@ -40,14 +108,14 @@ impl NdBus {
         Self { sysfs }
     }
 
-    /// Has drivers bind to whatever appears, as the kernel does unless told otherwise, or wait until they are bound.
+    /// Lets drivers bind to whatever appears, as the kernel does unless told otherwise, or makes them wait until they are bound.
     ///
     /// # Errors
     ///
     /// If libnvdimm is not loaded, or the kernel refuses.
-    pub fn set_autoprobe(&self, on: bool) -> Result<()> {
+    pub fn set_autoprobe(&self, on: bool) -> Result<(), Error> {
         self.write("drivers_autoprobe", if on { "1" } else { "0" })
-            .context("is libnvdimm loaded?")
+            .map_err(|error| Error::NoBus(Box::new(error)))
     }
 
     /// Binds the drivers of NVDIMMs and regions that have none, so that namespaces are there, without a driver: what the kernel
@@ -56,7 +124,7 @@ impl NdBus {
     /// # Errors
     ///
     /// If the bus cannot be read, or a driver refuses.
-    pub fn bind_regions(&self) -> Result<()> {
+    pub fn bind_regions(&self) -> Result<(), Error> {
         // What the kernel has begun before it was told to hold back.
         self.settle();
         for (kind, driver) in DIMMS_AND_REGIONS {
@@ -73,7 +141,7 @@ impl NdBus {
     /// # Errors
     ///
     /// If the bus cannot be read, or a namespace is left without a block device or whatever its mode gives it.
-    pub fn bind_namespaces(&self) -> Result<()> {
+    pub fn bind_namespaces(&self) -> Result<(), Error> {
         for (kind, driver) in NAMESPACES {
             for device in self.unbound(kind)? {
                 let result = self.bind(&device, driver);
@@ -89,7 +157,7 @@ impl NdBus {
     }
 
     /// The devices called `kind` and a number that have no driver and are not empty.
-    fn unbound(&self, kind: &str) -> Result<Vec<Directory>> {
+    fn unbound(&self, kind: &str) -> Result<Vec<Directory>, sysfs::Error> {
         let mut unbound = Vec::new();
         for device in self.devices(kind)? {
             if device.follow("driver").is_some() {
@@ -110,7 +178,7 @@ impl NdBus {
     }
 
     /// The devices called `kind` and a number.
-    fn devices(&self, kind: &str) -> Result<Vec<Directory>> {
+    fn devices(&self, kind: &str) -> Result<Vec<Directory>, sysfs::Error> {
         let is_called = |name: &String| {
             name.strip_prefix(kind)
                 .is_some_and(|number| number.starts_with(|digit: char| digit.is_ascii_digit()))
@@ -119,20 +187,23 @@ impl NdBus {
         Ok(names.filter_map(|name| self.sysfs.nd_device(&name)).collect())
     }
 
-    fn bind(&self, device: &Directory, driver: &str) -> Result<()> {
+    fn bind(&self, device: &Directory, driver: &'static str) -> Result<(), Error> {
         tracing::info!("{}: binding {driver}", device.name());
         self.write(&format!("drivers/{driver}/bind"), device.name())
-            .with_context(|| {
-                format!(
-                    "{}: cannot bind the driver {driver} (is its module loaded?)",
-                    device.name()
-                )
+            .map_err(|error| Error::Bind {
+                device: device.name().to_owned(),
+                driver,
+                error: Box::new(error),
             })
     }
 
-    fn write(&self, attribute: &str, text: &str) -> Result<()> {
+    fn write(&self, attribute: &str, text: &str) -> Result<(), Error> {
         let path = self.sysfs.path().join("bus/nd").join(attribute);
-        fs::write(&path, text).with_context(|| format!("cannot write {text:?} to {}", path.display()))
+        fs::write(&path, text).map_err(|error| Error::Write {
+            text: text.to_owned(),
+            path,
+            error,
+        })
     }
 
     /// Waits for what is being probed. A bus that does not offer this has nothing to wait for.
@@ -148,16 +219,18 @@ impl NdBus {
     /// # Errors
     ///
     /// If the device is in use or is not a raw namespace, or its driver cannot be taken or given back.
-    pub fn without_driver<T>(&self, node: &Path, then: impl FnOnce() -> T) -> Result<T> {
+    pub fn without_driver<T>(&self, node: &Path, then: impl FnOnce() -> T) -> Result<T, Error> {
         let namespace = self.raw_namespace(node)?;
         let claim = claim(node)?;
         tracing::info!("{namespace}: unbinding nd_pmem");
         self.write("drivers/nd_pmem/unbind", &namespace)?;
         drop(claim);
         let result = then();
-        self.write("drivers/nd_pmem/bind", &namespace).with_context(|| {
-            format!("{namespace}: its driver cannot be bound again; try `ndctl enable-namespace {namespace}`")
-        })?;
+        self.write("drivers/nd_pmem/bind", &namespace)
+            .map_err(|error| Error::BindAgain {
+                namespace,
+                error: Box::new(error),
+            })?;
         self.settle();
         for _ in 0..TRIES {
             if node.exists() {
@@ -165,39 +238,37 @@ impl NdBus {
             }
             std::thread::sleep(PAUSE);
         }
-        bail!("{}: has not come back since its driver was bound again", node.display())
+        Err(Error::Gone(node.to_owned()))
     }
 
     /// The raw namespace that presents a block device.
-    fn raw_namespace(&self, node: &Path) -> Result<String> {
-        let shown = node.display();
+    fn raw_namespace(&self, node: &Path) -> Result<String, Error> {
         let name = node.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let device = self
             .sysfs
             .block_device(name)
             .and_then(|disk| disk.follow("device"))
-            .with_context(|| format!("{shown}: is no block device of libnvdimm"))?;
+            .ok_or_else(|| Error::NotNvdimm(node.to_owned()))?;
         if device.name().starts_with("namespace") {
             Ok(device.name().to_owned())
         } else {
-            bail!(
-                "{shown}: is not a raw namespace but {}: a PV Dom0 cannot unbind that without damage to its kernel. Report it early (`apply --early` in the initramfs)",
-                device.name()
-            )
+            Err(Error::NotRaw {
+                node: node.to_owned(),
+                device: device.name().to_owned(),
+            })
         }
     }
 }
 
 /// Claims a block device for this process alone.
-fn claim(node: &Path) -> Result<Claim> {
-    let path: PathBuf = node.to_owned();
-    match rustix::fs::open(&path, OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
+fn claim(node: &Path) -> Result<Claim, Error> {
+    match rustix::fs::open(node, OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) => Ok(Claim(file)),
-        Err(rustix::io::Errno::BUSY) => bail!(
-            "{}: is in use (a partition is mounted, or a volume manager holds it): unmount it first (`lsblk {0}` shows what)",
-            path.display()
-        ),
-        Err(errno) => Err(errno).with_context(|| format!("{}: cannot be opened", path.display())),
+        Err(Errno::BUSY) => Err(Error::InUse(node.to_owned())),
+        Err(error) => Err(Error::Open {
+            node: node.to_owned(),
+            error,
+        }),
     }
 }
 
@@ -229,7 +300,7 @@ mod tests {
         (root, bus)
     }
 
-    fn names(devices: Result<Vec<Directory>>) -> Vec<String> {
+    fn names(devices: Result<Vec<Directory>, sysfs::Error>) -> Vec<String> {
         devices.unwrap().iter().map(|device| device.name().to_owned()).collect()
     }
 
@@ -268,8 +339,11 @@ mod tests {
         fs::create_dir_all(&disk).unwrap();
         symlink(root.path().join("devices/pfn0.0"), disk.join("device")).unwrap();
         let error = bus.without_driver(Path::new("/dev/pmem0"), || ()).unwrap_err();
-        assert!(error.to_string().contains("apply --early"), "{error}");
+        assert!(
+            matches!(&error, Error::NotRaw { device, .. } if device == "pfn0.0"),
+            "{error}"
+        );
         let error = bus.without_driver(Path::new("/dev/sda"), || ()).unwrap_err();
-        assert!(error.to_string().contains("no block device of libnvdimm"), "{error}");
+        assert!(matches!(error, Error::NotNvdimm(_)), "{error}");
     }
 }

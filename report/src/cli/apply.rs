@@ -2,7 +2,7 @@
 
 pub(crate) mod sinks;
 
-use super::{SCHEMA, When, failed, read_scan, require_dom0, scan_host, take_turn};
+use super::{SCHEMA, When, read_scan, require_dom0, scan_host, take_turn};
 use crate::report::{self, Refusal, Report};
 use serde::Serialize;
 use sinks::{Sinks, Sunk};
@@ -85,10 +85,10 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     if !arguments.bind {
         return report(arguments, flags, &bus, offline);
     }
-    bus.bind_regions().map_err(failed)?;
+    bus.bind_regions().map_err(Failure::failed)?;
     let result = report(arguments, flags, &bus, offline);
     // A device that is not reported is an ordinary disk: it gets its driver, too.
-    bus.bind_namespaces().map_err(failed)?;
+    bus.bind_namespaces().map_err(Failure::failed)?;
     result
 }
 

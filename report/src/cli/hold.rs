@@ -27,10 +27,10 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     let _turn = take_turn()?;
     let bus = NdBus::new(SysfsRoot::default());
     if arguments.release {
-        bus.set_autoprobe(true).map_err(failed)?;
+        bus.set_autoprobe(true).map_err(Failure::failed)?;
         // What appeared meanwhile would wait for ever.
-        bus.bind_regions().map_err(failed)?;
-        bus.bind_namespaces().map_err(failed)?;
+        bus.bind_regions().map_err(Failure::failed)?;
+        bus.bind_namespaces().map_err(Failure::failed)?;
     } else if Hypercall::open()
         .and_then(|mut xen| xen.registered())
         .map_err(failed)?
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     {
         // What is there already was reported before, or comes too late.
         bus.settle();
-        bus.set_autoprobe(false).map_err(failed)?;
+        bus.set_autoprobe(false).map_err(Failure::failed)?;
     } else {
         let message = "the hypervisor has no pmem support: any time will do for a report, and drivers bind as ever";
         return Err(Failure::new(ExitStatus::Unsupported, message));

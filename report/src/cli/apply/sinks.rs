@@ -14,7 +14,7 @@ use std::time::Duration;
 use xen_pmem_cli::Failure;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_format::units::Bytes;
-use xen_pmem_nvdimm::bus::NdBus;
+use xen_pmem_nvdimm::bus::{self, NdBus};
 
 /// Where to report to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -178,7 +178,13 @@ impl Sinks {
 fn publish_unbound(hypercall: &mut Hypercall<Privcmd>, report: &Report, bus: &NdBus) -> Result<Receipt, Error> {
     hypercall.ask(report)?;
     bus.without_driver(Path::new(report.device()), || hypercall.publish(report, None))
-        .map_err(|error| Error::InUse(format!("{error:#}")))?
+        .map_err(|error| {
+            let advice = match error {
+                bus::Error::NotRaw { .. } => ". Report it early (`apply --early` in the initramfs)",
+                _ => "",
+            };
+            Error::InUse(format!("{error}{advice}"))
+        })?
 }
 
 /// What people see on a terminal while the hypervisor works: a second for each 64 GiB or so.

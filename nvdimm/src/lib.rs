@@ -10,6 +10,7 @@
 
 pub mod bus;
 pub mod firmware;
+pub mod fsdax;
 pub mod info_block;
 pub mod mode;
 pub mod namespace;

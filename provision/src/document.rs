@@ -1,5 +1,7 @@
 //! A device as data: what `show --json` prints. Schema 1; offsets and sizes in bytes from the start of the device.
 
+use crate::geometry::Geometry;
+use crate::note;
 use serde::Serialize;
 use uuid::Uuid;
 use xen_pmem_format::copies::Reading;
@@ -23,6 +25,7 @@ pub struct Document {
     superblock: Option<Reservation>,
     reserved: Option<Area>,
     partitions: Vec<Partition>,
+    notes: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -67,11 +70,12 @@ impl Document {
             superblock: None,
             reserved: None,
             partitions: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
     /// The document on a device.
-    pub fn of(target: &str, inspection: &Inspection) -> Self {
+    pub fn of(target: &str, inspection: &Inspection, geometry: &Geometry) -> Self {
         let reservation = inspection.reservation().map(|(superblock, _)| superblock);
         Self {
             schema: SCHEMA,
@@ -83,6 +87,10 @@ impl Document {
             superblock: copies(inspection, reservation),
             reserved: reservation.map(|superblock| Area::of(superblock.reserved)),
             partitions: inspection.table().map(partitions).unwrap_or_default(),
+            notes: note::of_device(inspection, geometry)
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
         }
     }
 }

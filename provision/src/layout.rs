@@ -7,6 +7,7 @@ use xen_pmem_format::sizing::{self, EntrySizes, Need};
 use xen_pmem_format::superblock::Which;
 use xen_pmem_format::table::{DEFAULT_ENTRIES, entry_blocks};
 use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange, PAGE, SUPERPAGE};
+use xen_pmem_nvdimm::fsdax;
 
 /// The type of a partition that holds a Linux file system (UEFI's registry of partition types, kept by systemd's Discoverable
 /// Partitions Specification).
@@ -41,9 +42,9 @@ impl FromStr for Reserve {
 /// The size of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionSize {
-    /// So much, rounded up to whole pages.
+    /// So much, rounded up to a multiple of 2 MiB.
     Exactly(Bytes),
-    /// All that is left.
+    /// All that is left, rounded down to a multiple of 16 MiB, or of 2 MiB where less is left.
     Rest,
 }
 
@@ -234,16 +235,13 @@ pub fn layout(
         let range = match request.size {
             PartitionSize::Exactly(Bytes(0)) => return Err(Error::EmptyPartition(index.saturating_add(1))),
             PartitionSize::Exactly(size) => size
-                .align_up(PAGE)
+                .align_up(SUPERPAGE)
                 .and_then(|size| DeviceRange::new(start, size))
                 .ok_or(Error::Overflow)?,
             PartitionSize::Rest if index.saturating_add(1) != requests.len() => return Err(Error::RestNotLast),
-            PartitionSize::Rest => {
-                let end = geometry.align_down(end, PAGE).ok_or_else(too_small)?;
-                DeviceRange::between(start, end)
-                    .filter(|range| range.size() >= SUPERPAGE)
-                    .ok_or_else(too_small)?
-            }
+            PartitionSize::Rest => DeviceRange::between(start, end)
+                .and_then(|left| DeviceRange::new(start, rest(left.size())?))
+                .ok_or_else(too_small)?,
         };
         if !usable.contains(range) {
             return Err(too_small());
@@ -256,6 +254,15 @@ pub fn layout(
         partitions,
         usable,
     })
+}
+
+/// The size of a partition over `left` bytes: what fsdax in a guest asks for, or whole superpages if less is left; `None` if not even
+/// one is.
+fn rest(left: Bytes) -> Option<Bytes> {
+    [fsdax::SIZE_UNIT, SUPERPAGE]
+        .into_iter()
+        .map(|unit| left.align_down(unit))
+        .find(|size| size.0 > 0)
 }
 
 fn reserved_size(geometry: &Geometry, reserve: Reserve, need: Need) -> Result<Bytes, Error> {
@@ -296,7 +303,7 @@ fn least_size(
     let mut end = reserved.end();
     for request in requests {
         let size = match request.size {
-            PartitionSize::Exactly(size) => size.align_up(PAGE)?,
+            PartitionSize::Exactly(size) => size.align_up(SUPERPAGE)?,
             PartitionSize::Rest => SUPERPAGE,
         };
         end = geometry.align_up(end, SUPERPAGE)?.checked_add(size)?;

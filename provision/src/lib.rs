@@ -16,6 +16,7 @@ pub mod geometry;
 pub mod gpt;
 pub mod init;
 pub mod layout;
+pub mod note;
 pub mod overlay;
 pub mod picture;
 pub mod placement;

@@ -7,6 +7,7 @@ pub mod parts;
 use self::bar::Canvas;
 use crate::geometry::Geometry;
 use crate::layout::Layout;
+use crate::note::Note;
 use crate::step::Step;
 use std::fmt::Write as _;
 use xen_pmem_format::inspect::{Inspection, State};
@@ -98,6 +99,11 @@ pub fn of_device(target: &str, inspection: &Inspection, geometry: &Geometry, can
         }
     }
     text
+}
+
+/// Notes, one a line.
+pub fn of_notes(notes: &[Note]) -> String {
+    notes.iter().map(|note| format!("  note: {note}\n")).collect()
 }
 
 /// What to do about a state.

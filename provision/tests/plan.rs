@@ -19,10 +19,12 @@ use xen_pmem_format::table;
 use xen_pmem_format::units::{
     Address, Bytes, DeviceOffset, DeviceRange, LbaSize, PAGE, PhysAddr, PhysRange, SUPERPAGE,
 };
+use xen_pmem_nvdimm::fsdax;
 use xen_pmem_provision::device::Device;
 use xen_pmem_provision::geometry::{Geometry, Placement};
 use xen_pmem_provision::init::{self, Request};
 use xen_pmem_provision::layout::{LINUX_DATA, PartitionRequest, PartitionSize, Reserve};
+use xen_pmem_provision::note::{self, Note};
 use xen_pmem_provision::plan::Before;
 use xen_pmem_provision::step;
 
@@ -142,7 +144,7 @@ proptest! {
         };
         let Ok(plan) = init::plan(&before, &geometry, &request) else {
             // Refused: of a large device with room for all, that would be wrong.
-            let wanted: u64 = sizes.iter().map(|size| match size { PartitionSize::Exactly(size) => size.0 + SUPERPAGE.0, PartitionSize::Rest => SUPERPAGE.0 }).sum();
+            let wanted: u64 = sizes.iter().map(|size| match size { PartitionSize::Exactly(size) => size.0 + 2 * SUPERPAGE.0, PartitionSize::Rest => SUPERPAGE.0 }).sum();
             let need = sizing::need(geometry.namespace(), entries).unwrap().total.0;
             let (reserved, enough) = match reserve { Reserve::Auto => (need, true), Reserve::Size(size) => (size.0 + SUPERPAGE.0, size.0 >= need) };
             prop_assert!(!enough || geometry.device_size.0 < wanted + reserved + (8 << 20));
@@ -168,11 +170,28 @@ proptest! {
         prop_assert!(layout.reserved.size() >= sizing::need(geometry.namespace(), entries).unwrap().total);
         for (request, range) in &layout.partitions {
             prop_assert!(physical(range.base()).is_aligned(SUPERPAGE));
-            prop_assert!(physical(range.end()).is_aligned(PAGE));
-            if let PartitionSize::Exactly(size) = request.size {
-                prop_assert!(range.size() >= size && range.size().0 < size.0 + PAGE.0);
+            prop_assert!(range.size().is_aligned(SUPERPAGE));
+            match request.size {
+                PartitionSize::Exactly(size) => {
+                    prop_assert!(range.size() >= size && range.size().0 < size.0 + SUPERPAGE.0);
+                }
+                PartitionSize::Rest => {
+                    let unit = if range.size() < fsdax::SIZE_UNIT { SUPERPAGE } else { fsdax::SIZE_UNIT };
+                    prop_assert!(range.size().is_aligned(unit));
+                    prop_assert!(layout.usable.end().0 - range.end().0 < unit.0, "{range} leaves too much");
+                }
             }
         }
+
+        // All that is not as fsdax in a guest asks for is said.
+        let notes = note::of_plan(layout, &geometry);
+        let objections = notes.iter().filter(|note| matches!(note, Note::NoFsdax { .. })).count();
+        let odd = layout.partitions.iter().filter(|(_, range)| !range.size().is_aligned(fsdax::SIZE_UNIT)).count();
+        prop_assert_eq!(objections, odd);
+        let rounded = layout.partitions.iter().filter(|(request, range)| {
+            matches!(request.size, PartitionSize::Exactly(size) if size != range.size())
+        });
+        prop_assert_eq!(notes.iter().filter(|note| matches!(note, Note::Rounded { .. })).count(), rounded.count());
 
         // What is written reads back, and no write touches a partition or the reserved area.
         let checked = plan.plan.check(&before).unwrap();

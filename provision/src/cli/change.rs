@@ -76,13 +76,20 @@ impl<'c> Change<'c> {
         before(self.path, &self.target, &self.inspection, self.force)
     }
 
+    /// The document on a target. Of an image, offsets are taken for addresses.
+    fn document(&self, name: &str, inspection: &Inspection) -> Result<Document, Failure> {
+        let geometry = self.target.geometry(inspection.lba_size, None);
+        let geometry = geometry.map_err(|error| unusable(self.path, &error))?;
+        Ok(Document::of(name, inspection, &geometry))
+    }
+
     /// Checks a plan; does it, or says what it is.
     pub(crate) fn carry_out(mut self, plan: &Plan, done: &str) -> Result<ExitStatus, Failure> {
         let (path, name) = (self.path, self.path.display().to_string());
         let checked = plan.check(&self.before()?).map_err(|refusal| refused(path, &refusal))?;
         if self.dry_run {
             let document = DryRun {
-                document: Document::of(&name, &self.inspection),
+                document: self.document(&name, &self.inspection)?,
                 writes: writes(checked.steps()),
             };
             let text = || match checked.steps() {
@@ -94,8 +101,8 @@ impl<'c> Change<'c> {
         }
         let lost = checked.given_up();
         let after = write(path, &mut self.target, &checked, lost, self.force, self.flags)?;
-        self.flags
-            .print(&Document::of(&name, &after), || format!("{name}: {done}\n"))?;
+        let document = self.document(&name, &after)?;
+        self.flags.print(&document, || format!("{name}: {done}\n"))?;
         Ok(ExitStatus::Done)
     }
 }

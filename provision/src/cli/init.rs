@@ -7,6 +7,7 @@ use crate::document::Document;
 use crate::geometry::Geometry;
 use crate::init::{self, Error, Plan, Request};
 use crate::layout::{self, PartitionRequest, Reserve};
+use crate::note;
 use crate::picture;
 use crate::placement::Found;
 use crate::plan::{Before, Checked};
@@ -35,7 +36,8 @@ pub(crate) struct Arguments {
     /// How much to reserve for Xen: `auto`, what it needs for the whole namespace, or a size
     #[arg(long, value_name = "auto|SIZE", default_value = "auto")]
     reserve: Reserve,
-    /// A partition; repeatable [default: one over the rest]
+    /// A partition; repeatable [default: one over the rest]. A SIZE is rounded up to a multiple of 2 MiB; `rest` is rounded down to a
+    /// multiple of 16 MiB (of 2 MiB where less is left), which is what fsdax in a guest needs
     #[arg(long = "partition", value_name = "SIZE|rest[:NAME[:TYPE-GUID]]")]
     partitions: Vec<PartitionRequest>,
     /// The physical address of an image, hexadecimal (0x...) or decimal; devices say themselves where they lie
@@ -213,7 +215,11 @@ fn say_plan(
     let name = path.display().to_string();
     flags.print(&DryRun::of(&name, geometry, plan, checked), || {
         let picture = picture::of_plan(&name, &plan.layout, geometry);
-        format!("{picture}  would be written:\n{}", picture::of_steps(checked.steps()))
+        let notes = picture::of_notes(&note::of_plan(&plan.layout, geometry));
+        format!(
+            "{picture}{notes}  would be written:\n{}",
+            picture::of_steps(checked.steps())
+        )
     })?;
     Ok(ExitStatus::Done)
 }
@@ -254,8 +260,9 @@ fn prepare(
         return say_plan(path, &geometry, &plan, &checked, flags);
     }
     let after = change::write(path, target, &checked, &plan.overwritten, arguments.force, flags)?;
-    flags.print(&Document::of(&name, &after), || {
-        picture::of_device(&name, &after, &geometry, canvas())
+    flags.print(&Document::of(&name, &after, &geometry), || {
+        let picture = picture::of_device(&name, &after, &geometry, canvas());
+        picture + &picture::of_notes(&note::of_plan(&plan.layout, &geometry))
     })?;
     Ok(ExitStatus::Done)
 }

@@ -3,6 +3,7 @@
 use super::canvas::canvas;
 use super::{status_of, unusable_document};
 use crate::document::Document;
+use crate::note;
 use crate::picture::{self, drawing, parts};
 use crate::target::{Access, Target};
 use std::fs;
@@ -36,8 +37,9 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     if let Some(file) = &arguments.svg {
         save(file, &drawing::draw(&name, &parts::of(&inspection), &geometry))?;
     }
-    flags.print(&Document::of(&name, &inspection), || {
-        picture::of_device(&name, &inspection, &geometry, canvas())
+    flags.print(&Document::of(&name, &inspection, &geometry), || {
+        let picture = picture::of_device(&name, &inspection, &geometry, canvas());
+        picture + &picture::of_notes(&note::of_device(&inspection, &geometry))
     })?;
     Ok(status_of(inspection.state))
 }

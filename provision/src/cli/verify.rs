@@ -2,6 +2,8 @@
 
 use super::{status_of, unusable_document};
 use crate::document::Document;
+use crate::note;
+use crate::picture;
 use crate::target::{Access, Target};
 use std::path::PathBuf;
 use xen_pmem_cli::exit::ExitStatus;
@@ -21,7 +23,12 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         .inspect()
         .map_err(|error| unusable_document(path, &error, flags))?;
     let name = path.display().to_string();
-    flags.print(&Document::of(&name, &inspection), || text(&name, &inspection))?;
+    let geometry = target
+        .geometry(inspection.lba_size, None)
+        .map_err(|error| unusable_document(path, &error, flags))?;
+    flags.print(&Document::of(&name, &inspection, &geometry), || {
+        text(&name, &inspection) + &picture::of_notes(&note::of_device(&inspection, &geometry))
+    })?;
     Ok(match inspection.state {
         State::Degraded => ExitStatus::Damaged,
         state => status_of(state),

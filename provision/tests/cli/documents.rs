@@ -36,8 +36,9 @@ fn show_prints_the_documented_fields() {
     // 1 GiB at an unknown address: up to five groups of 256 MiB and two of 1 GiB, 2 MiB for each.
     let reserved = 14 * MIB;
     let first = 2 * MIB + reserved;
-    let last = (1 << 30) - 33 * 512;
     let second = first + 100 * MIB;
+    // What is left is 908 MiB, less the backup table.
+    let rest = 896 * MIB;
     let expected = json!({
         "schema": 1,
         "target": path.display().to_string(),
@@ -52,10 +53,65 @@ fn show_prints_the_documented_fields() {
         "reserved": {"base": 2 * MIB, "size": reserved},
         "partitions": [
             {"number": 1, "start": first, "size": 100 * MIB, "name": "first", "type_guid": "0fc63daf-8483-4772-8e79-3d69d8477de4"},
-            {"number": 2, "start": second, "size": last / 4096 * 4096 - second, "name": "second", "type_guid": "e6d6d379-f507-44c2-a23c-238f2a3df928"},
+            {"number": 2, "start": second, "size": rest, "name": "second", "type_guid": "e6d6d379-f507-44c2-a23c-238f2a3df928"},
         ],
+        "notes": ["partition 1 suits no guest that wants fsdax (DAX): its size of 104857600 bytes is not a multiple of 16 MiB"],
     });
     assert_eq!(shown, expected);
+}
+
+#[test]
+fn what_is_rounded_left_over_or_unsuited_to_fsdax_is_said() {
+    let images = Images::new();
+    for (number, size, partitions, expected) in [
+        (
+            1,
+            "64M",
+            &["rest"][..],
+            &["5.98 MiB at 0x3a00000 stay unused: the size of partition 1 is rounded down"][..],
+        ),
+        // Four superpages are left, less the backup table.
+        (
+            2,
+            "16M",
+            &["rest"],
+            &[
+                "1.98 MiB at 0xe00000 stay unused",
+                "partition 1 suits no guest that wants fsdax",
+            ],
+        ),
+        (
+            3,
+            "64M",
+            &["16M", "16386K"],
+            &[
+                "partition 2 has 18 MiB: the 16779264 bytes asked for are not a multiple of 2 MiB",
+                "partition 2 suits no guest that wants fsdax (DAX): its size of 18874368 bytes is not a multiple of 16 MiB",
+            ],
+        ),
+        (4, "64M", &["16M", "32M"], &[]),
+    ] {
+        let path = images.path(&format!("image{number}"));
+        let partitions = partitions.iter().flat_map(|partition| ["--partition", *partition]);
+        let arguments: Vec<_> = ["init", "--size", size].into_iter().chain(partitions).collect();
+        let said = |arguments: &[&str]| {
+            let assert = provision(arguments, &path).success();
+            let text = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
+            let notes = text.lines().filter_map(|line| line.trim().strip_prefix("note: "));
+            notes.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let dry = said(&[&arguments[..], &["--dry-run"]].concat());
+        let notes = said(&arguments);
+        assert_eq!(dry, notes);
+        assert_eq!(notes.len(), expected.len(), "{notes:?}");
+        for (note, expected) in notes.iter().zip(expected) {
+            assert!(note.starts_with(expected), "{note}");
+        }
+        // What stays so is noted by `verify`, too, and changes no state.
+        let unsuited: Vec<_> = notes.into_iter().filter(|note| note.contains("fsdax (DAX)")).collect();
+        assert_eq!(said(&["verify"]), unsuited);
+        assert_eq!(said(&["show"]), unsuited);
+    }
 }
 
 #[test]

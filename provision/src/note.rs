@@ -1,0 +1,100 @@
+//! What is allowed, and what people want to know all the same.
+
+use crate::geometry::Geometry;
+use crate::layout::{Layout, PartitionSize};
+use std::fmt;
+use xen_pmem_format::inspect::Inspection;
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, PhysAddr, PhysRange, SUPERPAGE};
+use xen_pmem_nvdimm::fsdax::{self, Objection};
+
+/// A note on a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// The partition is larger than asked for.
+    Rounded {
+        /// Its number.
+        number: u32,
+        /// What was asked for.
+        asked: Bytes,
+        /// What it has.
+        size: Bytes,
+    },
+    /// The partition over the rest does not take all of it.
+    LeftOver {
+        /// Its number.
+        number: u32,
+        /// What stays unused.
+        left: DeviceRange,
+    },
+    /// `ndctl` in a guest that has the partition cannot make it fsdax.
+    NoFsdax {
+        /// Its number.
+        number: u32,
+        /// Why.
+        objection: Objection,
+    },
+}
+
+/// The notes on a layout that is to be.
+pub fn of_plan(layout: &Layout, geometry: &Geometry) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for (number, (request, range)) in (1..).zip(&layout.partitions) {
+        match request.size {
+            PartitionSize::Exactly(asked) if asked != range.size() => notes.push(Note::Rounded {
+                number,
+                asked,
+                size: range.size(),
+            }),
+            PartitionSize::Exactly(_) => {}
+            PartitionSize::Rest => {
+                let left = DeviceRange::between(range.end(), layout.usable.end());
+                if let Some(left) = left.filter(|left| !left.is_empty()) {
+                    notes.push(Note::LeftOver { number, left });
+                }
+            }
+        }
+        notes.extend(no_fsdax(number, *range, geometry));
+    }
+    notes
+}
+
+/// The notes on a device that has a reservation.
+pub fn of_device(inspection: &Inspection, geometry: &Geometry) -> Vec<Note> {
+    let Some((_, table)) = inspection.reservation() else {
+        return Vec::new();
+    };
+    let partitions = table.partitions().iter();
+    partitions
+        .filter_map(|partition| no_fsdax(partition.number, partition.range, geometry))
+        .collect()
+}
+
+/// Of a device at an unknown address, offsets are taken for addresses.
+fn no_fsdax(number: u32, range: DeviceRange, geometry: &Geometry) -> Option<Note> {
+    let start = geometry.address(range.base()).unwrap_or(PhysAddr(range.base().0));
+    let objection = fsdax::objection(PhysRange::new(start, range.size())?)?;
+    Some(Note::NoFsdax { number, objection })
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rounded { number, asked, size } => write!(
+                f,
+                "partition {number} has {size}: the {} bytes asked for are not a multiple of {SUPERPAGE}",
+                asked.0
+            ),
+            Self::LeftOver { number, left } => {
+                let (size, DeviceOffset(at)) = (left.size(), left.base());
+                write!(
+                    f,
+                    "{size} at {at:#x} stay unused: the size of partition {number} is rounded down, as huge pages and fsdax in guests need it"
+                )
+            }
+            Self::NoFsdax { number, objection } => write!(
+                f,
+                "partition {number} suits no guest that wants fsdax (DAX): {objection}"
+            ),
+        }
+    }
+}

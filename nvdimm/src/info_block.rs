@@ -5,9 +5,9 @@
 
 use crate::mode::Mode;
 use uuid::Uuid;
-use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+use xen_pmem_format::units::{Address as _, Bytes, PAGE, PhysAddr, PhysRange, SUPERPAGE};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Where it stands, from the start of the namespace.
 pub const OFFSET: Bytes = Bytes(4096);
@@ -68,7 +68,7 @@ pub enum Invalid {
     Outside(PhysRange),
 }
 
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct Block {
     signature: [u8; 16],
@@ -144,6 +144,66 @@ pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, Invalid>
     })
 }
 
+/// The version of a new info block. Minor version 4 says that the page fields count.
+const VERSION: (u16, u16) = (1, 4);
+/// What Linux plans for a `struct page` (`MAX_STRUCT_PAGE_SIZE`).
+const PAGE_STRUCT_SIZE: u16 = 64;
+/// What the info block and the page before it take.
+const RESERVE: Bytes = Bytes(8192);
+
+/// Why a namespace cannot have an info block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unsuitable {
+    /// It does not start where a huge page does.
+    #[error("it starts at {0}, which is not a multiple of 2 MiB")]
+    Start(PhysAddr),
+    /// No page is left for data.
+    #[error("it has {0}: nothing is left for data behind the first 2 MiB")]
+    Size(Bytes),
+}
+
+/// Makes the info block with which a namespace without labels comes up in fsdax mode with its memory map in memory: the bytes that
+/// Linux 6.12 writes for `ndctl create-namespace --mode=fsdax --map=mem`, to stand at [`OFFSET`].
+///
+/// Only the namespace's address modulo 2 MiB counts, so it holds wherever a guest sees the namespace at such an address.
+///
+/// # Errors
+///
+/// If Linux would not make one.
+pub fn encode(uuid: Uuid, namespace: PhysRange) -> Result<[u8; SIZE], Unsuitable> {
+    if !namespace.base().is_aligned(SUPERPAGE) {
+        return Err(Unsuitable::Start(namespace.base()));
+    }
+    let small = Unsuitable::Size(namespace.size());
+    let data_offset = RESERVE.align_up(SUPERPAGE).ok_or(small)?;
+    let usable = namespace.size().align_down(SUPERPAGE);
+    let end_truncated = namespace.size().checked_sub(usable).ok_or(small)?;
+    let data = usable.checked_sub(data_offset).filter(|data| data.0 > 0).ok_or(small)?;
+    let frames = data.0.checked_div(PAGE.0).ok_or(small)?;
+    let narrow = |bytes: Bytes| u32::try_from(bytes.0).map(U32::new).map_err(|_| small);
+    let mut block = Block {
+        signature: *FSDAX_SIGNATURE,
+        uuid: uuid.into_bytes(),
+        parent_uuid: [0; 16],
+        flags: U32::ZERO,
+        version_major: U16::new(VERSION.0),
+        version_minor: U16::new(VERSION.1),
+        data_offset: U64::new(data_offset.0),
+        frames: U64::new(frames),
+        mode: U32::new(1),
+        start_pad: U32::ZERO,
+        end_truncated: narrow(end_truncated)?,
+        align: narrow(SUPERPAGE)?,
+        page_size: narrow(PAGE)?,
+        page_struct_size: U16::new(PAGE_STRUCT_SIZE),
+        padding: [0; 3994],
+        checksum: U64::ZERO,
+    };
+    block.checksum = U64::new(checksum(zerocopy::transmute_ref!(&block)));
+    Ok(zerocopy::transmute!(block))
+}
+
 /// Fletcher's checksum over 32-bit words, the checksum's own field taken as zero.
 fn checksum(bytes: &[u8; SIZE]) -> u64 {
     let (words, _) = bytes.as_chunks::<4>();
@@ -194,6 +254,37 @@ pub(crate) mod tests {
         let found = fsdax(&padded, namespace()).unwrap();
         let expected = PhysRange::new(PhysAddr((1 << 32) + 3 * MIB), Bytes(506 * MIB)).unwrap();
         assert_eq!((found.device_range, found.map), (expected, MemoryMap::Device));
+    }
+
+    #[test]
+    fn what_is_written_reads_back_and_only_huge_pages_hold_data() {
+        let uuid = Uuid::from_u128(9);
+        for (base, size, data) in [
+            (1 << 32, 512 * MIB, 510 * MIB),
+            ((1 << 32) + 8 * MIB, 16 * MIB, 14 * MIB),
+            (2 * MIB, 5 * MIB, 2 * MIB),
+            (0, 1 << 43, (1 << 43) - 2 * MIB),
+        ] {
+            let namespace = PhysRange::new(PhysAddr(base), Bytes(size)).unwrap();
+            let bytes = encode(uuid, namespace).unwrap();
+            let expected = Fsdax {
+                uuid,
+                namespace_uuid: None,
+                map: MemoryMap::Memory,
+                device_range: PhysRange::new(PhysAddr(base + 2 * MIB), Bytes(data)).unwrap(),
+            };
+            assert_eq!(fsdax(&bytes, namespace), Ok(expected));
+            // The same bytes wherever it lies, as long as huge pages fit.
+            let elsewhere = PhysRange::new(PhysAddr(base + (6 << 30)), Bytes(size)).unwrap();
+            assert_eq!(encode(uuid, elsewhere), Ok(bytes));
+            let frames = u64::from_le_bytes(bytes[64..72].try_into().unwrap());
+            assert_eq!(frames * 4096, data);
+        }
+        let refused = |base, size| encode(uuid, PhysRange::new(PhysAddr(base), Bytes(size)).unwrap()).unwrap_err();
+        assert_eq!(refused(MIB, 16 * MIB), Unsuitable::Start(PhysAddr(MIB)));
+        for size in [0, MIB, 2 * MIB, 4 * MIB - 1] {
+            assert_eq!(refused(0, size), Unsuitable::Size(Bytes(size)));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 mod canvas;
 mod change;
+mod fsdax;
 pub(crate) mod init;
 pub(crate) mod remove;
 pub(crate) mod repair;
@@ -10,6 +11,7 @@ pub(crate) mod resize;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod verify;
+mod wipe;
 
 use crate::document::Document;
 use crate::plan::Refusal;
@@ -69,6 +71,12 @@ enum Command {
     /// Put saved partition tables and super blocks back
     #[command(after_help = EXIT_CODES)]
     Restore(restore::Arguments),
+    /// Make a partition come up in fsdax mode in the guest that gets it: write the info block that Linux looks for
+    #[command(after_help = EXIT_CODES)]
+    Fsdax(fsdax::Arguments),
+    /// Zero a partition before it goes to another guest
+    #[command(after_help = EXIT_CODES)]
+    Wipe(wipe::Arguments),
 }
 
 /// The whole command line, for manuals and completions.
@@ -89,6 +97,8 @@ pub fn main() -> ExitCode {
         Command::Resize(arguments) => resize::run(arguments, flags),
         Command::Backup(arguments) => backup::run(arguments, flags),
         Command::Restore(arguments) => restore::run(arguments, flags),
+        Command::Fsdax(arguments) => fsdax::run(arguments, flags),
+        Command::Wipe(arguments) => wipe::run(arguments, flags),
     };
     xen_pmem_cli::end(PROGRAM, result)
 }

@@ -313,7 +313,50 @@ fn reread(error: io::Error) -> Error {
     }
 }
 
-fn sysfs_folder(number: u64) -> PathBuf {
+/// Opens the node of a partition, whose folder in sysfs is `block`, for this process alone. The other partitions of its disk may be in
+/// use.
+///
+/// # Errors
+///
+/// If it is in use, or cannot be opened.
+pub(crate) fn open_exclusively(path: &Path, block: &Path) -> Result<File, Error> {
+    refuse_used(block)?;
+    refuse_disk_of_guest(block)?;
+    let excl = i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or(0);
+    let opened = OpenOptions::new().read(true).write(true).custom_flags(excl).open(path);
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::ResourceBusy => Error::InUse("the kernel or another program holds it".to_owned()),
+        _ => Error::Open(error),
+    })
+}
+
+/// xen-blkback opens a guest's disk (`phy:`) without claiming it, so `O_EXCL` does not see that; its sysfs attribute
+/// `physical_device` names the disk (Linux `drivers/block/xen-blkback/xenbus.c`).
+fn refuse_disk_of_guest(block: &Path) -> Result<(), Error> {
+    let number = fs::read_to_string(block.join("dev")).unwrap_or_default();
+    let number = number.trim().split_once(':').and_then(|(major, minor)| {
+        let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+        Some(format!("{major:x}:{minor:x}"))
+    });
+    for backend in fs::read_dir("/sys/bus/xen-backend/devices")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let disk = fs::read_to_string(backend.path().join("physical_device")).ok();
+        if number.is_some() && disk.as_deref().map(str::trim) == number.as_deref() {
+            let name = backend.file_name().to_string_lossy().into_owned();
+            // vbd-DOMAIN-DEVICE
+            let domain = name.split('-').nth(1).unwrap_or_default();
+            return Err(Error::InUse(format!(
+                "it is a disk of domain {domain} ({name}); detach it first (xl block-detach)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn sysfs_folder(number: u64) -> PathBuf {
     let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
     PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
 }

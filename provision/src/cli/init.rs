@@ -303,7 +303,7 @@ fn request(arguments: &Arguments) -> Result<Request, Failure> {
 }
 
 /// A random GUID (version 4).
-fn random_guid() -> Result<Uuid, String> {
+pub(crate) fn random_guid() -> Result<Uuid, String> {
     let mut bytes = [0; 16];
     match rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()) {
         Ok(length) if length == bytes.len() => Ok(Builder::from_random_bytes(bytes).into_uuid()),

@@ -10,6 +10,7 @@ mod bad_input;
 mod damage;
 mod documents;
 mod foreign;
+mod partition;
 mod reproducible;
 
 use assert_cmd::Command;

@@ -136,6 +136,26 @@ pub fn all(root: &SysfsRoot) -> Result<Vec<Listed>, Error> {
     Ok(found)
 }
 
+/// The namespace that `disk`, a block device's directory, presents; `None` if it is not one of libnvdimm's.
+///
+/// # Errors
+///
+/// If sysfs does not say what it should of it.
+pub fn presented_by(disk: &Directory) -> Result<Option<Namespace>, Error> {
+    let Some(device) = disk.follow("device") else {
+        return Ok(None);
+    };
+    let namespace = if is_nd_name(device.name(), "namespace") {
+        device
+    } else if ["pfn", "dax", "btt"].iter().any(|kind| is_nd_name(device.name(), kind)) {
+        let name = device.text("namespace")?.ok_or_else(|| device.missing("namespace"))?;
+        region_of(&device).child(&name)
+    } else {
+        return Ok(None);
+    };
+    read(&namespace, &mut Regions::default())
+}
+
 /// What is known of the region looked at last: namespaces of one region follow each other, and share it.
 #[derive(Default)]
 struct Regions(Option<Region>);
@@ -150,7 +170,7 @@ struct Region {
 impl Regions {
     /// The region that `namespace` lies in.
     fn of(&mut self, namespace: &Directory) -> Result<&Region, Error> {
-        let directory = namespace.parent().unwrap_or_else(|| namespace.clone());
+        let directory = region_of(namespace);
         let known = self.0.take().filter(|region| region.directory == directory);
         let region = match known {
             Some(region) => region,
@@ -175,6 +195,11 @@ fn obstacle(region: &Directory) -> Result<Option<Obstacle>, Error> {
     }
     let read_only = region.text("read_only")?.is_some_and(|text| text != "0");
     Ok(read_only.then_some(Obstacle::ReadOnly))
+}
+
+/// The directory of the region that a device of the nd bus lies in.
+fn region_of(device: &Directory) -> Directory {
+    device.parent().unwrap_or_else(|| device.clone())
 }
 
 fn read(directory: &Directory, regions: &mut Regions) -> Result<Option<Namespace>, Error> {
@@ -351,4 +376,84 @@ fn is_nd_name(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix)
         .and_then(|numbers| numbers.split_once('.'))
         .is_some_and(|(region, own)| is_number(region) && is_number(own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    /// A region of 1 GiB with a namespace of each mode, and the directories of their block devices.
+    fn tree(root: &Path) {
+        for (path, content) in [
+            ("region0/resource", "0x100000000"),
+            ("region0/size", "1073741824"),
+            ("region0/namespace0.0/resource", "0x100000000"),
+            ("region0/namespace0.0/size", "268435456"),
+            ("region0/namespace0.0/block/pmem0/size", "524288"),
+            ("region0/namespace0.1/resource", "0x110000000"),
+            ("region0/namespace0.1/size", "268435456"),
+            ("region0/namespace0.1/holder", "pfn0.2"),
+            ("region0/pfn0.2/namespace", "namespace0.1"),
+            ("region0/pfn0.2/resource", "0x110200000"),
+            ("region0/pfn0.2/block/pmem0.1/size", "520192"),
+            ("region0/namespace0.2/resource", "0x120000000"),
+            ("region0/namespace0.2/size", "268435456"),
+            ("region0/namespace0.2/holder", "btt0.3"),
+            ("region0/btt0.3/namespace", "namespace0.2"),
+            ("region0/btt0.3/block/pmem0.2s/size", "520192"),
+            ("pci/block/sda/size", "8"),
+            ("virtual/block/loop0/size", "8"),
+        ] {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        for (disk, device) in [
+            ("region0/namespace0.0/block/pmem0", "region0/namespace0.0"),
+            ("region0/pfn0.2/block/pmem0.1", "region0/pfn0.2"),
+            ("region0/btt0.3/block/pmem0.2s", "region0/btt0.3"),
+            ("pci/block/sda", "pci"),
+        ] {
+            symlink(root.join(device), root.join(disk).join("device")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_block_device_leads_to_its_namespace() {
+        let root = tempfile::tempdir().unwrap();
+        tree(root.path());
+        let sysfs = SysfsRoot::new(root.path());
+        let found = |disk: &str| presented_by(&sysfs.directory(disk)).unwrap();
+        for (disk, name, mode, start) in [
+            (
+                "region0/namespace0.0/block/pmem0",
+                "namespace0.0",
+                Mode::Raw,
+                Some(0x1_0000_0000),
+            ),
+            (
+                "region0/pfn0.2/block/pmem0.1",
+                "namespace0.1",
+                Mode::Fsdax,
+                Some(0x1_1020_0000),
+            ),
+            ("region0/btt0.3/block/pmem0.2s", "namespace0.2", Mode::Sector, None),
+        ] {
+            let namespace = found(disk).unwrap();
+            assert_eq!((namespace.name.as_str(), namespace.mode), (name, mode));
+            let starts = match namespace.presented {
+                Presented::Block { start, .. } => Some(start.0),
+                _ => None,
+            };
+            assert_eq!(starts, start, "{disk}");
+        }
+        assert_eq!(found("pci/block/sda"), None);
+        assert_eq!(found("virtual/block/loop0"), None);
+        fs::remove_file(root.path().join("region0/pfn0.2/namespace")).unwrap();
+        let error = presented_by(&sysfs.directory("region0/pfn0.2/block/pmem0.1")).unwrap_err();
+        assert!(error.to_string().ends_with("pfn0.2/namespace is missing"), "{error}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The exit codes that all tools of the project share; part of their contract with scripts.
 
+use std::fmt;
+
 /// How a tool ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExitStatus {
@@ -40,6 +42,29 @@ impl From<ExitStatus> for std::process::ExitCode {
     }
 }
 
+/// What says how a tool ends that met it: errors and outcomes of the libraries, to which the tool that has them for a command line gives
+/// this meaning.
+pub trait Exits {
+    /// How the tool ends.
+    fn exit_status(&self) -> ExitStatus;
+
+    /// What to do about it on the tool's command line, where that is not said already.
+    fn advice(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What people are told: what happened, and what to do.
+    fn told(&self) -> String
+    where
+        Self: fmt::Display,
+    {
+        match self.advice() {
+            Some(advice) => format!("{self}: {advice}"),
+            None => self.to_string(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::ExitStatus;
@@ -60,7 +85,7 @@ mod tests {
             let code = std::process::ExitCode::from(status);
             let expected = std::process::ExitCode::from(status.code());
             // An exit code cannot be compared, but shown.
-            assert_eq!(std::format!("{code:?}"), std::format!("{expected:?}"));
+            assert_eq!(format!("{code:?}"), format!("{expected:?}"));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: the commands, one a module.
 
+mod exit;
 pub(crate) mod guard;
 pub(crate) mod monitor;
 pub mod origin;

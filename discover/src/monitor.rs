@@ -68,7 +68,7 @@ pub struct Monitor<S> {
     source: S,
     known: Known,
     started: bool,
-    /// Whether something could not be read and is to be tried again.
+    /// What could not be read at the last look. It is tried again.
     failures: Vec<Failure>,
 }
 
@@ -76,7 +76,10 @@ impl<S: Source> Monitor<S> {
     /// A monitor that has seen nothing yet. The source is open already: what happens from now on is not missed.
     pub fn new(options: Options, source: S) -> Self {
         Self {
-            options,
+            options: Options {
+                devices_only: true,
+                ..options
+            },
             source,
             known: Known::default(),
             started: false,
@@ -119,9 +122,8 @@ impl<S: Source> Monitor<S> {
                 events.extend(self.known.remove(&node.display().to_string()));
             }
         }
-        let devices = outcome.scan.devices.into_iter().filter(Device::has_node).collect();
         let unread: Vec<&str> = outcome.failures.iter().map(|failure| failure.device.as_str()).collect();
-        events.extend(self.known.update(devices, &unread));
+        events.extend(self.known.update(outcome.scan.devices, &unread));
         self.failures = outcome.failures;
         Ok(events)
     }

@@ -5,7 +5,6 @@ use crate::placement::{self, Placement};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_format::inspect::inspect;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
@@ -27,6 +26,8 @@ pub struct Options {
     pub nodes: Nodes,
     /// The devices asked for, by path or by name; none: all that there are.
     pub devices: Vec<PathBuf>,
+    /// Whether namespaces without a device are left out.
+    pub devices_only: bool,
     /// Physical memory (`/dev/mem`): if it is given, namespaces without a driver are read through it, and where libnvdimm knows of
     /// none the firmware's table is asked.
     pub memory: Option<PathBuf>,
@@ -78,7 +79,7 @@ pub enum Error {
     #[error(transparent)]
     Firmware(#[from] firmware::Error),
     /// The image does not fit where it is said to lie.
-    #[error("an image of {size} at physical address {base} would end beyond 64 bits: give another --base")]
+    #[error("an image of {size} at physical address {base} would end beyond 64 bits")]
     Base {
         /// The given address.
         base: PhysAddr,
@@ -86,39 +87,8 @@ pub enum Error {
         size: Bytes,
     },
     /// What was given for an image is something else.
-    #[error("is not an image file: give a device's node without --image")]
+    #[error("is not an image file")]
     NotAnImage,
-}
-
-impl Error {
-    /// How a tool ends that met it.
-    pub fn exit_status(&self) -> ExitStatus {
-        match self {
-            Self::NoSysfs(_) | Self::Base { .. } | Self::NotAnImage => ExitStatus::Usage,
-            Self::Node(node::Error::Partition { .. } | node::Error::NotPersistentMemory | node::Error::NotADevice) => {
-                ExitStatus::Usage
-            }
-            Self::Node(_) | Self::Sysfs(_) | Self::Io(_) | Self::Memory { .. } | Self::Firmware(_) => {
-                ExitStatus::Failed
-            }
-        }
-    }
-}
-
-impl Outcome {
-    /// How a tool ends that was asked for this scan: what failed comes first, then damage, then whether anything is prepared.
-    pub fn exit_status(&self) -> ExitStatus {
-        let any = |is: fn(State) -> bool| self.scan.devices.iter().any(|device| is(device.state));
-        if let Some(failure) = self.failures.first() {
-            failure.error.exit_status()
-        } else if any(|state| state == State::Damaged) {
-            ExitStatus::Damaged
-        } else if any(State::is_reportable) {
-            ExitStatus::Done
-        } else {
-            ExitStatus::NothingPrepared
-        }
-    }
 }
 
 /// Looks at the devices asked for, or at all that there are.
@@ -148,6 +118,9 @@ pub fn scan(options: &Options) -> Result<Outcome, Error> {
     }
     if !options.devices.is_empty() {
         failures = choose(options, &mut namespaces, failures);
+    }
+    if options.devices_only {
+        namespaces.retain(|namespace| namespace.node().is_some());
     }
     let mut devices = Vec::new();
     for namespace in &namespaces {

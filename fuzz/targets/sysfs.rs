@@ -66,6 +66,7 @@ fuzz_target!(|input: &[u8]| {
             sysfs: SysfsRoot::new(root.path()),
             nodes: Nodes::Recorded(nodes.clone()),
             devices: Vec::new(),
+            devices_only: false,
             memory,
         };
         // A tree that makes no sense is an error or a device with a reason, never a reservation: there are no bytes behind it.

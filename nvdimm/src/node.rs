@@ -34,7 +34,7 @@ pub enum Error {
     #[error("is not persistent memory that the kernel's libnvdimm knows")]
     NotPersistentMemory,
     /// A regular file, where a device was asked for.
-    #[error("is not a device: for an image give --image FILE --base ADDRESS")]
+    #[error("is not a device")]
     NotADevice,
     /// The file in place of the node is no block device.
     #[error(

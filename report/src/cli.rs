@@ -127,9 +127,10 @@ pub(crate) fn scan_host(devices: &[PathBuf], when: When) -> Result<(Scan, bool),
         sysfs: SysfsRoot::default(),
         nodes: Nodes::System,
         devices: devices.to_vec(),
+        devices_only: false,
         memory: (when == When::Early).then(|| DEV_MEM.into()),
     };
-    let outcome = scan::scan(&options).map_err(|error| Failure::new(error.exit_status(), error.to_string()))?;
+    let outcome = scan::scan(&options)?;
     for failure in &outcome.failures {
         tracing::error!("{}: {}", failure.device, failure.error);
     }

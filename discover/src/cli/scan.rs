@@ -4,7 +4,7 @@ use super::{PROGRAM, text};
 use crate::scan::{self, Options};
 use clap::Args;
 use std::path::PathBuf;
-use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::exit::{ExitStatus, Exits as _};
 use xen_pmem_cli::{Failure, Flags, complain};
 use xen_pmem_format::units::PhysAddr;
 use xen_pmem_nvdimm::node::Nodes;
@@ -47,18 +47,19 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let result = match (&arguments.image, arguments.base) {
         (Some(image), Some(base)) => scan::scan_image(image, base)
-            .map_err(|error| (error.exit_status(), format!("{}: {error}", image.display()))),
+            .map_err(|error| Failure::new(error.exit_status(), format!("{}: {}", image.display(), error.told()))),
         _ => scan::scan(&Options {
             sysfs: SysfsRoot::new(&arguments.sysfs),
             nodes: arguments.dev.clone().map_or(Nodes::System, Nodes::Recorded),
             devices: arguments.devices.clone(),
+            devices_only: false,
             memory: arguments.early.then(|| arguments.mem.clone()),
         })
-        .map_err(|error| (error.exit_status(), error.to_string())),
+        .map_err(Failure::from),
     };
-    let outcome = result.map_err(|(status, message)| Failure::new(status, message))?;
+    let outcome = result?;
     for failure in &outcome.failures {
-        complain(PROGRAM, &format_args!("{}: {}", failure.device, failure.error));
+        complain(PROGRAM, &format_args!("{}: {}", failure.device, failure.error.told()));
     }
     flags.print(&outcome.scan, || text::of(&outcome))?;
     Ok(outcome.exit_status())

@@ -45,13 +45,6 @@ pub struct Device {
     pub reason: Option<String>,
 }
 
-impl Device {
-    /// Whether it has a node in `/dev`, or is a namespace that only has a name.
-    pub fn has_node(&self) -> bool {
-        self.device.contains('/')
-    }
-}
-
 /// What a device is, as far as Xen is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

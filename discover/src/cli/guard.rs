@@ -33,55 +33,28 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
 }
 
 #[cfg(feature = "bpf")]
+mod line;
+
+#[cfg(feature = "bpf")]
 mod watching {
     use super::Arguments;
-    use crate::bpf::offences::{DiskNumber, Offence, Offences};
+    use super::line::{Event, Line};
+    use crate::bpf::offences::{DiskNumber, Offences};
     use crate::cli::failed;
     use crate::cli::origin::Origin;
     use crate::document::Device;
     use crate::monitor::Monitor;
     use crate::monitor::wait::Stop;
     use crate::scan::Options;
-    use serde::Serialize;
     use std::collections::BTreeMap;
     use std::os::unix::fs::MetadataExt as _;
     use std::time::Duration;
     use xen_pmem_cli::exit::ExitStatus;
     use xen_pmem_cli::{Failure, Flags, Printed};
-    use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
+    use xen_pmem_format::units::{DeviceOffset, DeviceRange};
 
-    const SCHEMA: u32 = 1;
     /// How often offences that no event has told of are counted.
     const INTERVAL: Duration = Duration::from_secs(1);
-
-    /// What is printed: one to a line.
-    #[derive(Serialize)]
-    struct Line {
-        schema: u32,
-        event: Event,
-        device: String,
-        /// How many offences this line stands for.
-        count: u64,
-        process: Option<u32>,
-        command: Option<String>,
-        operation: Option<&'static str>,
-        offset: Option<u64>,
-        length: Option<u64>,
-        killed: Option<bool>,
-    }
-
-    #[derive(Clone, Copy, Serialize)]
-    #[serde(rename_all = "lowercase")]
-    enum Event {
-        /// The area is being watched.
-        Watching,
-        /// Somebody wrote.
-        Offence,
-        /// More writes than were told of one by one.
-        More,
-        /// All offences on the device, at the end.
-        Total,
-    }
 
     pub(super) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
         let stop = Stop::catch().map_err(|error| failed(format!("signals cannot be caught: {error}")))?;
@@ -144,8 +117,7 @@ mod watching {
                 if let Some((number, area)) = area(device) {
                     let before = self.disks.remove(&number).filter(|before| before.area == area);
                     if before.is_none() {
-                        self.lines
-                            .push(Line::about(Event::Watching, &device.device, 0, Some(area)));
+                        self.lines.push(Line::new(&device.device, Event::Watching(area)));
                     }
                     let told = before.map_or(0, |before| before.told);
                     disks.insert(
@@ -176,8 +148,8 @@ mod watching {
                 };
                 let count = offence.offences.saturating_sub(disk.told);
                 disk.told = disk.told.max(offence.offences);
-                let line = Line::of(&offence, &disk.device, count);
-                self.lines.push(line);
+                self.lines
+                    .push(Line::new(&disk.device, Event::Offence { offence, count }));
             }
             for (number, count) in offences.counts().map_err(unheard)? {
                 let Some(disk) = self.disks.get_mut(&number) else {
@@ -185,7 +157,7 @@ mod watching {
                 };
                 if count > disk.told {
                     let more = count.saturating_sub(disk.told);
-                    self.lines.push(Line::about(Event::More, &disk.device, more, None));
+                    self.lines.push(Line::new(&disk.device, Event::More(more)));
                     disk.told = count;
                 }
             }
@@ -195,14 +167,13 @@ mod watching {
         /// Says how many offences there were on each disk.
         fn total(&mut self) {
             for disk in self.disks.values() {
-                self.lines
-                    .push(Line::about(Event::Total, &disk.device, disk.told, None));
+                self.lines.push(Line::new(&disk.device, Event::Total(disk.told)));
             }
         }
 
         fn print(&mut self, flags: Flags) -> Result<Printed, Failure> {
             for line in self.lines.drain(..) {
-                if flags.print_line(&line, || text(&line))? == Printed::NobodyReads {
+                if flags.print_line(&line, || line.text())? == Printed::NobodyReads {
                     return Ok(Printed::NobodyReads);
                 }
             }
@@ -221,62 +192,5 @@ mod watching {
         let number = std::fs::metadata(&device.device).ok()?.rdev();
         let number = DiskNumber::new(rustix::fs::major(number), rustix::fs::minor(number))?;
         Some((number, area))
-    }
-
-    impl Line {
-        fn of(offence: &Offence, device: &str, count: u64) -> Self {
-            Self {
-                schema: SCHEMA,
-                event: Event::Offence,
-                device: device.to_owned(),
-                count,
-                process: Some(offence.process),
-                command: Some(offence.command.clone()),
-                operation: Some(offence.operation.as_str()),
-                offset: Some(offence.offset.0),
-                length: Some(offence.length.0),
-                killed: Some(offence.killed),
-            }
-        }
-
-        fn about(event: Event, device: &str, count: u64, area: Option<DeviceRange>) -> Self {
-            Self {
-                schema: SCHEMA,
-                event,
-                device: device.to_owned(),
-                count,
-                process: None,
-                command: None,
-                operation: None,
-                offset: area.map(|area| area.base().0),
-                length: area.map(|area| area.size().0),
-                killed: None,
-            }
-        }
-    }
-
-    fn text(line: &Line) -> String {
-        let device = &line.device;
-        match line.event {
-            Event::Watching => format!(
-                "{device}: watching {} from offset {:#x} on",
-                Bytes(line.length.unwrap_or_default()),
-                line.offset.unwrap_or_default()
-            ),
-            Event::More => format!("{device}: {} more writes to the reserved area", line.count),
-            Event::Total => format!("{device}: {} writes to the reserved area in all", line.count),
-            Event::Offence => {
-                let killed = if line.killed == Some(true) { ", killed" } else { "" };
-                format!(
-                    "{device}: {} of {} at offset {:#x} reaches the reserved area: process {} ({}){killed}; {} since the line before",
-                    line.operation.unwrap_or_default(),
-                    Bytes(line.length.unwrap_or_default()),
-                    line.offset.unwrap_or_default(),
-                    line.process.unwrap_or_default(),
-                    line.command.as_deref().unwrap_or_default(),
-                    line.count
-                )
-            }
-        }
     }
 }

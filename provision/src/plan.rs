@@ -125,7 +125,7 @@ impl Refusal {
                     .unwrap_or_default()
             ),
             Self::Partition { .. } | Self::Table { .. } => format!(
-                "look at both tables (sgdisk --print {target}; gdisk), let a partitioning tool write the right one to both places, then try again; or prepare it anew, which gives up all partitions: xen-pmem-provision init --force {target}"
+                "if the primary table is the right one, write it to both places: sfdisk --dump {target} >table && sfdisk --no-reread {target} <table; then try again, or prepare it anew, which gives up all partitions: xen-pmem-provision init --force {target}"
             ),
             Self::Outside { .. } | Self::Outcome(_) => format!(
                 "save what is there (xen-pmem-provision backup {target} FILE) and prepare it anew, which gives up all partitions: xen-pmem-provision init --force {target}"

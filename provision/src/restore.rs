@@ -80,7 +80,8 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, backup: &Backup) -> Resu
     if !force {
         refuse_loss(before, &there, superblock, table)?;
     }
-    let tables = Tables::changed(table, device_size, table.usable().base(), &block_0(&restored)?)?;
+    let first_usable = table.usable().base().max(superblock.reserved.end());
+    let tables = Tables::changed(table, device_size, first_usable, &block_0(&restored)?)?;
     let content = Content::over(&restored, &wanted, *superblock)?;
     // A reservation that differs goes first: half of the one and half of the other must never be seen as one.
     let mut steps = Vec::new();

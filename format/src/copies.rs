@@ -15,6 +15,9 @@ pub enum Reading {
     Foreign(SuperBlock),
     /// A valid copy that belongs to this partition table.
     Valid(SuperBlock),
+    /// Several valid copies of this kind that belong to this partition table, all away from the fixed place, with the same sequence
+    /// number and different content.
+    Ambiguous(SuperBlock),
 }
 
 /// What became of one copy, in the words of `show --json`.
@@ -62,7 +65,7 @@ pub enum Verdict {
     None,
 }
 
-/// Judges two readings.
+/// Judges two readings; `same_content` says that both copies have the same bytes, except for what names the copy itself.
 ///
 /// 1. Both valid, same sequence, same content: both are believed.
 /// 2. Both valid, different sequence: the higher one is believed, the other is stale.
@@ -70,10 +73,15 @@ pub enum Verdict {
 /// 4. One valid: it is believed, whatever became of the other.
 /// 5. None valid, and one corrupt or unreadable: lost.
 /// 6. Otherwise, copies of another table, or none.
-pub fn judge(primary: Reading, backup: Reading) -> Verdict {
-    use Reading::{Corrupt, Foreign, IoError, Missing, Valid};
+///
+/// Several copies of one kind that contradict each other are like rule 3, unless the other kind has a higher sequence number.
+pub fn judge(primary: Reading, backup: Reading, same_content: bool) -> Verdict {
+    use Reading::{Ambiguous, Corrupt, Foreign, IoError, Missing, Valid};
     match (primary, backup) {
-        (Valid(one), Valid(other)) if one == other => Verdict::Agree(one),
+        (Ambiguous(one), Valid(other)) if one.sequence < other.sequence => Verdict::One(Which::Backup, other),
+        (Valid(one), Ambiguous(other)) if one.sequence > other.sequence => Verdict::One(Which::Primary, one),
+        (Ambiguous(_), _) | (_, Ambiguous(_)) => Verdict::Conflict,
+        (Valid(one), Valid(other)) if one == other && same_content => Verdict::Agree(one),
         (Valid(one), Valid(other)) if one.sequence > other.sequence => Verdict::One(Which::Primary, one),
         (Valid(one), Valid(other)) if one.sequence < other.sequence => Verdict::One(Which::Backup, other),
         (Valid(_), Valid(_)) => Verdict::Conflict,
@@ -92,7 +100,7 @@ pub fn status(which: Which, reading: Reading, verdict: Verdict) -> Status {
         Reading::Missing => Status::Missing,
         Reading::Corrupt(_) => Status::Corrupt,
         Reading::Foreign(_) => Status::Stale,
-        Reading::Valid(_) => match verdict {
+        Reading::Valid(_) | Reading::Ambiguous(_) => match verdict {
             Verdict::One(believed, _) if believed != which => Status::Stale,
             _ => Status::Valid,
         },
@@ -116,7 +124,7 @@ mod tests {
             ..old
         };
         let corrupt = Reading::Corrupt(Invalid::NoSignature);
-        use Reading::{Foreign, IoError, Missing, Valid};
+        use Reading::{Ambiguous, Foreign, IoError, Missing, Valid};
         for (primary, backup, verdict, statuses) in [
             (Valid(old), Valid(old), Verdict::Agree(old), ["valid", "valid"]),
             (
@@ -163,13 +171,32 @@ mod tests {
             (Missing, IoError, Verdict::Lost, ["missing", "io-error"]),
             (IoError, IoError, Verdict::Lost, ["io-error", "io-error"]),
             (Missing, Missing, Verdict::None, ["missing", "missing"]),
+            (Ambiguous(old), Missing, Verdict::Conflict, ["valid", "missing"]),
+            (corrupt, Ambiguous(old), Verdict::Conflict, ["corrupt", "valid"]),
+            (Ambiguous(old), Valid(old), Verdict::Conflict, ["valid", "valid"]),
+            (Ambiguous(new), Valid(old), Verdict::Conflict, ["valid", "valid"]),
+            (
+                Ambiguous(old),
+                Valid(new),
+                Verdict::One(Which::Backup, new),
+                ["stale", "valid"],
+            ),
+            (
+                Valid(new),
+                Ambiguous(old),
+                Verdict::One(Which::Primary, new),
+                ["valid", "stale"],
+            ),
+            (Ambiguous(old), Ambiguous(new), Verdict::Conflict, ["valid", "valid"]),
         ] {
-            assert_eq!(judge(primary, backup), verdict, "{primary:?} {backup:?}");
+            assert_eq!(judge(primary, backup, true), verdict, "{primary:?} {backup:?}");
             let found = [
                 status(Which::Primary, primary, verdict).as_str(),
                 status(Which::Backup, backup, verdict).as_str(),
             ];
             assert_eq!(found, statuses, "{primary:?} {backup:?}");
         }
+        // Bytes that this version does not know differ.
+        assert_eq!(judge(Valid(old), Valid(old), false), Verdict::Conflict);
     }
 }

@@ -2,18 +2,23 @@
 //!
 //! Reading never writes, and failing closed is always right: what is not beyond doubt is not prepared.
 
+mod claim;
 mod finding;
 mod search;
+mod tables;
 
+pub use claim::Claim;
 pub use finding::Finding;
 pub use search::{Found, copies_in_gap};
 
 use crate::copies::{self, Reading, Status, Verdict};
+use crate::mbr::{BlockZero, Foreign};
 use crate::read::ReadAt;
 use crate::superblock::{COPY, COPY_SIZE, Invalid, SuperBlock, Which};
-use crate::table::{self, Place, Table};
-use crate::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize};
+use crate::table::{self, Table};
+use crate::units::{Bytes, DeviceOffset, DeviceRange, LbaSize};
 use std::io;
+use tables::Tables;
 
 /// What a device is, as far as Xen is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +58,22 @@ pub struct CopyReport {
     pub reading: Reading,
     /// The device's words, if it could not be read.
     pub error: Option<io::Error>,
+    page: Option<Box<[u8; COPY_SIZE]>>,
+}
+
+impl CopyReport {
+    /// The bytes as they stand there, if they have a copy's signature.
+    pub fn page(&self) -> Option<&[u8; COPY_SIZE]> {
+        self.page.as_deref()
+    }
+
+    /// Takes the page at `offset` for this copy.
+    fn found(&mut self, page: &[u8; COPY_SIZE], offset: DeviceOffset, reading: Reading) {
+        self.offset = offset;
+        self.reading = reading;
+        self.error = None;
+        self.page = (reading != Reading::Missing).then(|| Box::new(*page));
+    }
 }
 
 /// All that a device's bytes say.
@@ -66,6 +87,8 @@ pub struct Inspection {
     pub state: State,
     /// Why, and what else is noteworthy; empty if all is as it should be.
     pub findings: Vec<Finding>,
+    /// What stands in block 0.
+    pub block_0: io::Result<BlockZero>,
     /// The table at the start of the device.
     pub primary_table: Result<Table, table::Invalid>,
     /// The table at its end.
@@ -78,7 +101,7 @@ pub struct Inspection {
 impl Inspection {
     /// The table in use: the primary one if it is valid, otherwise the backup.
     pub fn table(&self) -> Option<&Table> {
-        in_use(&self.primary_table, &self.backup_table)
+        self.primary_table.as_ref().ok().or(self.backup_table.as_ref().ok())
     }
 
     /// The super block in use and the table it belongs to, of a device that is prepared or degraded.
@@ -95,6 +118,15 @@ impl Inspection {
         }
     }
 
+    /// The features of valid copies that forbid this program to write; zero if it may.
+    pub fn unknown_read_only_features(&self) -> u64 {
+        let masks = self.copies.iter().map(|copy| match copy.reading {
+            Reading::Valid(superblock) | Reading::Ambiguous(superblock) => superblock.unknown_read_only_features(),
+            Reading::IoError | Reading::Missing | Reading::Corrupt(_) | Reading::Foreign(_) => 0,
+        });
+        masks.fold(0, |all, mask| all | mask)
+    }
+
     /// The findings as one sentence after another.
     pub fn reasons(&self) -> String {
         self.findings
@@ -105,34 +137,21 @@ impl Inspection {
     }
 }
 
-fn in_use<'t>(
-    primary: &'t Result<Table, table::Invalid>,
-    backup: &'t Result<Table, table::Invalid>,
-) -> Option<&'t Table> {
-    primary.as_ref().ok().or(backup.as_ref().ok())
-}
-
 /// Reads a device's tables and super blocks and judges them.
 ///
-/// `lba_size` is the block size that the device itself has; without it (an image) it is found by looking for the table, and taken
-/// as 512 bytes if there is none.
+/// `lba_size` is the block size that the device itself has; without it (an image) it is the one for which there is a table, or 512
+/// bytes if there is none.
 ///
 /// # Errors
 ///
 /// Only if the size of the device cannot be told. A part that cannot be read is a [`Finding`].
 pub fn inspect<D: ReadAt + ?Sized>(device: &D, lba_size: Option<LbaSize>) -> io::Result<Inspection> {
     let device_size = device.size()?;
-    let lba_size = lba_size
-        .or_else(|| table::detect_lba_size(device, device_size))
-        .unwrap_or(LbaSize::B512);
-    let primary_table = Table::read(device, device_size, lba_size, Place::Primary, Lba(1));
-    let last = table::last_lba(lba_size, device_size);
-    let backup_at = primary_table.as_ref().ok().map(Table::other_header).or(last);
-    let backup_table = backup_at.map_or(Err(table::Invalid::NoSignature), |at| {
-        Table::read(device, device_size, lba_size, Place::Backup, at)
-    });
-
-    let table = in_use(&primary_table, &backup_table);
+    let tables = match lba_size {
+        Some(lba_size) => Tables::read(device, device_size, lba_size),
+        None => Tables::find(device, device_size),
+    };
+    let table = tables.in_use();
     let mut copies = Which::BOTH.map(|which| read_copy(device, device_size, table, which));
     if let Some(table) = table
         && !copies.iter().any(|copy| matches!(copy.reading, Reading::Valid(_)))
@@ -140,46 +159,48 @@ pub fn inspect<D: ReadAt + ?Sized>(device: &D, lba_size: Option<LbaSize>) -> io:
         search::fill_in(device, table, &mut copies);
     }
     let [primary, backup] = &mut copies;
-    let verdict = copies::judge(primary.reading, backup.reading);
+    let same_content = primary
+        .page()
+        .zip(backup.page())
+        .is_some_and(|(one, other)| same_content(one, other));
+    let verdict = copies::judge(primary.reading, backup.reading, same_content);
     for copy in [primary, backup] {
         copy.status = copies::status(copy.which, copy.reading, verdict);
     }
 
     let mut findings = Vec::new();
-    finding::of_tables(&mut findings, &primary_table, &backup_table, last);
+    if table.is_some() {
+        finding::of_block_0(&mut findings, &tables.block_0);
+    }
+    let last = table::last_lba(tables.lba_size, device_size);
+    finding::of_tables(&mut findings, &tables.primary, &tables.backup, last);
     finding::of_copies(&mut findings, &copies, verdict, table.is_some());
-    let (state, superblock) = judge(
-        &mut findings,
-        &primary_table,
-        &backup_table,
-        &copies,
-        verdict,
-        device_size,
-    );
+    let (state, superblock) = judge(&mut findings, device, &tables, &copies, verdict, device_size);
     Ok(Inspection {
         device_size,
-        lba_size,
+        lba_size: tables.lba_size,
         state,
         findings,
-        primary_table,
-        backup_table,
+        block_0: tables.block_0,
+        primary_table: tables.primary,
+        backup_table: tables.backup,
         copies,
         superblock,
     })
 }
 
-fn judge(
+fn judge<D: ReadAt + ?Sized>(
     findings: &mut Vec<Finding>,
-    primary_table: &Result<Table, table::Invalid>,
-    backup_table: &Result<Table, table::Invalid>,
+    device: &D,
+    tables: &Tables,
     copies: &[CopyReport; 2],
     verdict: Verdict,
     device_size: Bytes,
 ) -> (State, Option<SuperBlock>) {
-    let Some(table) = in_use(primary_table, backup_table) else {
+    let Some(table) = tables.in_use() else {
         // Without any table a super block is either what is left of an interrupted first write, before which there was no
         // reservation, or all that is left of one. A trace of a table tells the second from the first.
-        let table_lost = [primary_table, backup_table]
+        let table_lost = [&tables.primary, &tables.backup]
             .iter()
             .any(|table| table.as_ref().is_err_and(table::Invalid::is_damage));
         let copy_there = copies
@@ -197,7 +218,8 @@ fn judge(
         Verdict::Conflict | Verdict::Lost => return (State::Damaged, None),
         Verdict::Foreign(_) | Verdict::None => return (State::Unprepared, None),
     };
-    let flaws = finding::of_reservation(&superblock, table, copies, device_size);
+    let mut flaws = finding::of_reservation(&superblock, table, copies, device_size, &tables.block_0);
+    flaws.extend(claim_of(device, tables).map(Finding::Claimed));
     if !flaws.is_empty() {
         findings.extend(flaws);
         return (State::Damaged, None);
@@ -211,23 +233,52 @@ fn judge(
     (state, Some(superblock))
 }
 
+/// What claims the device beside its tables: something in the place of the protective MBR, or, where the backup table is all that
+/// is left, something at the start.
+fn claim_of<D: ReadAt + ?Sized>(device: &D, tables: &Tables) -> Option<Claim> {
+    let at_0 = match tables.block_0 {
+        Ok(BlockZero::Foreign(Foreign::Partitions)) => Some(Claim {
+            what: "a partition table in the MBR",
+            at: DeviceOffset(0),
+        }),
+        Ok(BlockZero::Foreign(Foreign::Bytes(at))) => Some(claim::in_block_0(device, tables.lba_size, at)),
+        Ok(BlockZero::Protective { .. } | BlockZero::Lost) | Err(_) => None,
+    };
+    match (&tables.primary, &tables.backup) {
+        (Err(_), Ok(backup)) => at_0.or_else(|| claim::of_start(device, backup)),
+        _ => at_0,
+    }
+}
+
+/// Whether two copies say the same: all their bytes are equal except for those that name the copy itself: signature, checksum,
+/// copy number and own offset.
+fn same_content(one: &[u8; COPY_SIZE], other: &[u8; COPY_SIZE]) -> bool {
+    [8..16, 24..56, 64..COPY_SIZE]
+        .into_iter()
+        .all(|range| one.get(range.clone()) == other.get(range))
+}
+
 /// Reads the copy at its fixed place. Bytes inside a partition, or a table, are never taken for one: whoever owns them could
 /// forge it.
 fn read_copy<D: ReadAt + ?Sized>(device: &D, device_size: Bytes, table: Option<&Table>, which: Which) -> CopyReport {
-    let room = table.map_or(DeviceRange::clamped(DeviceOffset(0), device_size), Table::gap);
+    let room = table.map_or(
+        DeviceRange::clamped(DeviceOffset(0), device_size),
+        Table::before_partitions,
+    );
     let mut report = CopyReport {
         which,
         offset: which.offset(),
         status: Status::Missing,
         reading: Reading::Missing,
         error: None,
+        page: None,
     };
     if !room.contains(which.range()) {
         return report;
     }
     let mut bytes = [0; COPY_SIZE];
     match device.read_exact_at(which.offset(), &mut bytes) {
-        Ok(()) => report.reading = reading(&bytes, which, which.offset(), table),
+        Ok(()) => report.found(&bytes, which.offset(), reading(&bytes, which, which.offset(), table)),
         Err(error) => {
             report.reading = Reading::IoError;
             report.error = Some(error);

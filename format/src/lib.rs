@@ -43,6 +43,8 @@ pub mod units;
 #[cfg(feature = "std")]
 pub mod inspect;
 #[cfg(feature = "std")]
+pub mod mbr;
+#[cfg(feature = "std")]
 pub mod read;
 #[cfg(feature = "std")]
 pub mod table;

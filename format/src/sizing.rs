@@ -43,6 +43,36 @@ impl EntrySizes {
     };
 }
 
+impl EntrySizes {
+    /// Whether there can be such sizes: pages of a power of two of bytes from 4096 on, and no entry larger than a page or than the
+    /// 2 MiB chunks that Xen maps. Then every chunk describes at least 2 MiB.
+    pub fn are_possible(self) -> bool {
+        let most = self.page.min(SUPERPAGE);
+        self.page.0.is_power_of_two()
+            && self.page >= PAGE
+            && [self.frame_table, self.m2p]
+                .into_iter()
+                .all(|entry| entry.0 > 0 && entry <= most)
+            && self.compat_m2p <= most
+    }
+}
+
+impl core::fmt::Display for EntrySizes {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self {
+            page,
+            frame_table,
+            m2p,
+            compat_m2p,
+        } = self;
+        write!(
+            f,
+            "page {}, frame table {}, M2P {}, compat M2P {}",
+            page.0, frame_table.0, m2p.0, compat_m2p.0
+        )
+    }
+}
+
 /// One of Xen's structures: how many superpages it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Structure {

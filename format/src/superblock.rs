@@ -294,6 +294,9 @@ pub enum Invalid {
     /// The reserved area covers a copy of the super block.
     #[error("reserved area {0} covers a copy of the super block")]
     ReservedCoversCopy(DeviceRange),
+    /// The sizes that it was planned with are none that Xen could have.
+    #[error("was planned with entry sizes that make no sense ({0})")]
+    EntrySizes(EntrySizes),
     /// The creator is not text.
     #[error("the creator's name is not text")]
     Creator,
@@ -419,6 +422,15 @@ impl SuperBlock {
         if disk_guid.is_nil() {
             return Err(Invalid::Zero("the disk GUID"));
         }
+        let entries = EntrySizes {
+            page: entry(page.page_size),
+            frame_table: entry(page.frame_table_entry),
+            m2p: entry(page.m2p_entry),
+            compat_m2p: entry(page.compat_m2p_entry),
+        };
+        if !entries.are_possible() {
+            return Err(Invalid::EntrySizes(entries));
+        }
         let device_size = Bytes(page.device_size.get());
         let reserved = reserved_range(page, device_size)?;
         Ok(Self {
@@ -428,12 +440,7 @@ impl SuperBlock {
             device_size,
             reserved,
             planned: Planned {
-                entries: EntrySizes {
-                    page: entry(page.page_size),
-                    frame_table: entry(page.frame_table_entry),
-                    m2p: entry(page.m2p_entry),
-                    compat_m2p: entry(page.compat_m2p_entry),
-                },
+                entries,
                 namespace_size: Bytes(page.namespace_size.get()),
                 device_in_namespace: Bytes(page.device_in_namespace.get()),
             },

@@ -66,6 +66,14 @@ fn forged_fields_with_a_right_checksum_are_refused() {
         size: Bytes(size),
         device_size: Bytes(512 * MIB),
     };
+    let entry_sizes = |page, frame_table, m2p, compat_m2p| {
+        Invalid::EntrySizes(EntrySizes {
+            page: Bytes(page),
+            frame_table: Bytes(frame_table),
+            m2p: Bytes(m2p),
+            compat_m2p: Bytes(compat_m2p),
+        })
+    };
     type Forgery = fn(&mut Page);
     let table: &[(Forgery, Invalid)] = &[
         (|p| p.version_major = 2.into(), Invalid::Version { major: 2, minor: 0 }),
@@ -124,6 +132,18 @@ fn forged_fields_with_a_right_checksum_are_refused() {
         (
             |p| p.reserved_base = MIB.into(),
             Invalid::ReservedCoversCopy(DeviceRange::new(DeviceOffset(MIB), Bytes(6 * MIB)).unwrap()),
+        ),
+        (|p| p.page_size = 2048.into(), entry_sizes(2048, 32, 8, 0)),
+        (|p| p.page_size = 4097.into(), entry_sizes(4097, 32, 8, 0)),
+        (|p| p.frame_table_entry = 4097.into(), entry_sizes(4096, 4097, 8, 0)),
+        (|p| p.m2p_entry = 4097.into(), entry_sizes(4096, 32, 4097, 0)),
+        (|p| p.compat_m2p_entry = 4097.into(), entry_sizes(4096, 32, 8, 4097)),
+        (
+            |p| {
+                p.page_size = (1 << 30).into();
+                p.m2p_entry = ((2 << 20) + 1).into();
+            },
+            entry_sizes(1 << 30, 32, (2 << 20) + 1, 0),
         ),
         (|p| p.creator = [0xff; CREATOR_SIZE], Invalid::Creator),
         (|p| p.creator[30] = b'x', Invalid::Creator),
@@ -202,7 +222,7 @@ prop_compose! {
         times: (u64, u64),
         creator in "[ -~é]{0,16}",
         features: (u64, u64),
-        sizes in (1..u32::MAX, 1..u32::MAX, 1..u32::MAX, 0..u32::MAX),
+        sizes in (12..32u32, 1..=4096u64, 1..=4096u64, 0..=4096u64),
     ) -> SuperBlock {
         let reserved = DeviceRange::new(DeviceOffset(2 * MIB + base * 4096), Bytes(chunks * 2 * MIB)).unwrap();
         SuperBlock {
@@ -213,10 +233,10 @@ prop_compose! {
             reserved,
             planned: Planned {
                 entries: EntrySizes {
-                    page: Bytes(sizes.0.into()),
-                    frame_table: Bytes(sizes.1.into()),
-                    m2p: Bytes(sizes.2.into()),
-                    compat_m2p: Bytes(sizes.3.into()),
+                    page: Bytes(1 << sizes.0),
+                    frame_table: Bytes(sizes.1),
+                    m2p: Bytes(sizes.2),
+                    compat_m2p: Bytes(sizes.3),
                 },
                 namespace_size: Bytes(namespace),
                 device_in_namespace: Bytes(start),

@@ -1,13 +1,15 @@
 //! The GUID partition table (GPT), read from bounded bytes.
 //!
-//! gptman does the decoding; what it takes on trust once a checksum holds (the number of entries, where they are) is bounded
-//! here first. Source: UEFI Specification 2.10, chapter 5.3.
+//! gptman decodes the entries. The header is decoded here: gptman takes a header of 92 bytes only, where the specification allows
+//! any size up to the block's, and trusts what a right checksum covers. Source: UEFI Specification 2.10, chapter 5.3.
 
 use crate::read::ReadAt;
 use crate::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize};
 use gptman::{GPTHeader, GPTPartitionEntry};
-use std::io::{self, Cursor, Read as _};
+use std::io::{self, Read as _};
 use uuid::Uuid;
+use zerocopy::byteorder::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 /// The first bytes of a GPT header.
 pub const SIGNATURE: &[u8; 8] = b"EFI PART";
@@ -18,6 +20,11 @@ const ENTRY_BYTES: usize = 128;
 pub const MAX_ENTRIES: u32 = 1024;
 /// The entries that a new table has.
 pub const DEFAULT_ENTRIES: u32 = 128;
+
+/// The only revision of the header that there is: 1.0.
+const REVISION: u32 = 0x0001_0000;
+/// The bytes of a header that carry meaning: the least size that it may have.
+pub const HEADER_SIZE: u32 = 92;
 
 /// gptman reads an entry into a buffer of its own, larger structure: what must follow the last one.
 const ENTRY_SLACK: usize = 256;
@@ -62,9 +69,32 @@ pub struct Table {
     lba_size: LbaSize,
     header: GPTHeader,
     entries: Vec<GPTPartitionEntry>,
+    entries_at: DeviceRange,
     partitions: Vec<Partition>,
     usable: DeviceRange,
 }
+
+/// A header as it stands on the device.
+#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RawHeader {
+    signature: [u8; 8],
+    revision: U32,
+    header_size: U32,
+    checksum: U32,
+    reserved: [u8; 4],
+    my_lba: U64,
+    alternate_lba: U64,
+    first_usable: U64,
+    last_usable: U64,
+    disk_guid: [u8; 16],
+    entries_at: U64,
+    entries: U32,
+    entry_size: U32,
+    entries_checksum: U32,
+}
+
+const _: () = assert!(size_of::<RawHeader>() == 92);
 
 /// Why there is no valid table in a place.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +106,25 @@ pub enum Invalid {
     /// The device failed to read it.
     #[error("cannot be read: {0}")]
     Io(io::Error),
-    /// gptman found it wrong.
+    /// Another revision of the header.
+    #[error("the header has revision {0:#010x}, not {REVISION:#010x}")]
+    Revision(u32),
+    /// The header is smaller than its fields or larger than its block.
+    #[error("the header has {0} bytes; 92 to the block's are possible")]
+    HeaderSize(u32),
+    /// A checksum does not hold.
+    #[error("corrupted CRC32 checksum of the {what}: {found:#010x}, its bytes give {computed:#010x}")]
+    Checksum {
+        /// Of what.
+        what: &'static str,
+        /// What the header says.
+        found: u32,
+        /// What the bytes give.
+        computed: u32,
+    },
+    /// gptman cannot decode an entry.
     #[error("{0}")]
-    Damaged(gptman::Error),
+    Entry(gptman::Error),
     /// Entries of a size, or in a number, that nobody makes.
     #[error("{count} entries of {size} bytes are not supported (1 to {MAX_ENTRIES} entries of {ENTRY_SIZE} bytes are)")]
     Entries {
@@ -95,7 +141,7 @@ pub enum Invalid {
         /// Where it says it is.
         says: Lba,
     },
-    /// The entries or the usable blocks do not lie where they can.
+    /// The header, the entries or the usable blocks do not lie where they can.
     #[error("its entries at {entries} and its usable blocks {first} to {last} do not fit the device")]
     Geometry {
         /// The entries' first block.
@@ -114,9 +160,14 @@ pub enum Invalid {
 }
 
 impl Invalid {
-    /// Whether something of a table is there, as opposed to nothing.
+    /// Whether something of a table is there, or may be, as opposed to nothing.
     pub fn is_damage(&self) -> bool {
         !matches!(self, Self::NoSignature)
+    }
+
+    /// Whether the signature of a header is there.
+    pub(crate) fn has_signature(&self) -> bool {
+        !matches!(self, Self::NoSignature | Self::Io(_))
     }
 }
 
@@ -133,18 +184,24 @@ impl Table {
         place: Place,
         header_at: Lba,
     ) -> Result<Self, Invalid> {
-        let geometry = |header: &GPTHeader| Invalid::Geometry {
-            entries: Lba(header.partition_entry_lba),
-            first: Lba(header.first_usable_lba),
-            last: Lba(header.last_usable_lba),
-        };
-        let header_offset = lba_size.offset_of(header_at).ok_or(Invalid::NoSignature)?;
-        let mut block = vec![0; usize::try_from(lba_size.bytes().0).unwrap_or(512)];
-        device.read_exact_at(header_offset, &mut block).map_err(Invalid::Io)?;
-        if !block.starts_with(SIGNATURE) {
-            return Err(Invalid::NoSignature);
-        }
-        let header = GPTHeader::read_from(&mut Cursor::new(&block)).map_err(Invalid::Damaged)?;
+        let block = read_block(device, device_size, lba_size, header_at)?;
+        Self::of_block(device, device_size, lba_size, place, header_at, &block)
+    }
+
+    /// Checks the table whose header `block` holds, the block at `header_at`; reads its entries.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there is no valid table there.
+    pub(crate) fn of_block<D: ReadAt + ?Sized>(
+        device: &D,
+        device_size: Bytes,
+        lba_size: LbaSize,
+        place: Place,
+        header_at: Lba,
+        block: &[u8],
+    ) -> Result<Self, Invalid> {
+        let header = header(block)?;
         if header.primary_lba != header_at.0 {
             return Err(Invalid::Misplaced {
                 found: header_at,
@@ -156,7 +213,11 @@ impl Table {
         if size != ENTRY_SIZE || count == 0 || count > MAX_ENTRIES {
             return Err(Invalid::Entries { count, size });
         }
-        let ranges = Ranges::of(&header, lba_size, device_size, place).ok_or_else(|| geometry(&header))?;
+        let ranges = Ranges::of(&header, lba_size, device_size, place).ok_or(Invalid::Geometry {
+            entries: Lba(header.partition_entry_lba),
+            first: Lba(header.first_usable_lba),
+            last: Lba(header.last_usable_lba),
+        })?;
         let mut bytes = vec![0; usize::try_from(ranges.entries.size().0).unwrap_or(0)];
         device
             .read_exact_at(ranges.entries.base(), &mut bytes)
@@ -168,6 +229,7 @@ impl Table {
             lba_size,
             header,
             entries,
+            entries_at: ranges.entries,
             partitions,
             usable: ranges.usable,
         })
@@ -183,7 +245,7 @@ impl Table {
         self.lba_size
     }
 
-    /// The header, as it stands there.
+    /// The header, in the 92 bytes that carry meaning: a larger one is padded with reserved bytes.
     pub fn header(&self) -> &GPTHeader {
         &self.header
     }
@@ -208,7 +270,8 @@ impl Table {
         self.usable
     }
 
-    /// Whether both say the same of the disk: what is left to differ is where each stands.
+    /// Whether both say the same of the disk: the disk GUID, the usable blocks, and every byte of the entries. What is left to differ
+    /// is where each stands.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.header.disk_guid == other.header.disk_guid && self.usable == other.usable && self.entries == other.entries
     }
@@ -218,15 +281,37 @@ impl Table {
         Lba(self.header.backup_lba)
     }
 
-    /// The bytes that the protective MBR and the primary header and entries take at the start of the device.
+    /// The whole blocks of this table's entries.
+    pub fn entries_at(&self) -> DeviceRange {
+        self.entries_at
+    }
+
+    /// The bytes that the protective MBR and the primary header and entries take at the start of the device, where writers put
+    /// them.
     pub fn head(&self) -> DeviceRange {
         head(self.lba_size, self.header.number_of_partition_entries)
     }
 
-    /// The bytes between the primary table and the first partition, or the first usable block if there is no partition or
-    /// it is later: where a super block and a reserved area may lie.
+    /// The bytes between the primary table and the first partition, or the first usable block if there is no partition:
+    /// where a super block and a reserved area may lie.
+    ///
+    /// It begins behind the primary table's entries, wherever they are. A backup table does not say where these are: then it begins
+    /// where it does if a writer of the format puts them.
     pub fn gap(&self) -> DeviceRange {
-        let start = self.head().end();
+        let start = match self.place {
+            Place::Primary => self.entries_at.end(),
+            Place::Backup => self.head().end(),
+        };
+        self.up_to_first_partition(start)
+    }
+
+    /// The bytes between the primary header and the first partition, entries included: where copies of the super block are looked
+    /// for, even if they must not be believed because the entries were moved.
+    pub(crate) fn before_partitions(&self) -> DeviceRange {
+        self.up_to_first_partition(head(self.lba_size, 0).end())
+    }
+
+    fn up_to_first_partition(&self, start: DeviceOffset) -> DeviceRange {
         let end = self
             .partitions
             .first()
@@ -254,14 +339,77 @@ pub fn last_lba(lba_size: LbaSize, device_size: Bytes) -> Option<Lba> {
     lba_size.blocks_in(device_size).checked_sub(1).map(Lba)
 }
 
+/// Reads the block at `at`. A block that is not on the device holds no table.
+pub(crate) fn read_block<D: ReadAt + ?Sized>(
+    device: &D,
+    device_size: Bytes,
+    lba_size: LbaSize,
+    at: Lba,
+) -> Result<Vec<u8>, Invalid> {
+    if last_lba(lba_size, device_size).is_none_or(|last| at > last) {
+        return Err(Invalid::NoSignature);
+    }
+    let offset = lba_size.offset_of(at).ok_or(Invalid::NoSignature)?;
+    let mut block = vec![0; usize::try_from(lba_size.bytes().0).unwrap_or(0)];
+    device.read_exact_at(offset, &mut block).map_err(Invalid::Io)?;
+    Ok(block)
+}
+
+/// The header that a block holds.
+fn header(block: &[u8]) -> Result<GPTHeader, Invalid> {
+    let (raw, _) = RawHeader::ref_from_prefix(block).map_err(|_| Invalid::NoSignature)?;
+    if raw.signature != *SIGNATURE {
+        return Err(Invalid::NoSignature);
+    }
+    if raw.revision.get() != REVISION {
+        return Err(Invalid::Revision(raw.revision.get()));
+    }
+    let size = raw.header_size.get();
+    let bytes = usize::try_from(size)
+        .ok()
+        .filter(|_| size >= HEADER_SIZE)
+        .and_then(|size| block.get(..size))
+        .ok_or(Invalid::HeaderSize(size))?;
+    let checksum_at = std::mem::offset_of!(RawHeader, checksum);
+    let (before, rest) = bytes.split_at_checked(checksum_at).unwrap_or((bytes, &[]));
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(before);
+    hasher.update(&[0; size_of::<U32>()]);
+    hasher.update(rest.get(size_of::<U32>()..).unwrap_or(&[]));
+    checked("header", raw.checksum.get(), hasher.finalize())?;
+    Ok(GPTHeader {
+        signature: raw.signature,
+        revision: raw.revision.get().to_le_bytes(),
+        header_size: HEADER_SIZE,
+        crc32_checksum: raw.checksum.get(),
+        reserved: raw.reserved,
+        primary_lba: raw.my_lba.get(),
+        backup_lba: raw.alternate_lba.get(),
+        first_usable_lba: raw.first_usable.get(),
+        last_usable_lba: raw.last_usable.get(),
+        disk_guid: raw.disk_guid,
+        partition_entry_lba: raw.entries_at.get(),
+        number_of_partition_entries: raw.entries.get(),
+        size_of_partition_entry: raw.entry_size.get(),
+        partition_entry_array_crc32: raw.entries_checksum.get(),
+    })
+}
+
+fn checked(what: &'static str, found: u32, computed: u32) -> Result<(), Invalid> {
+    if found == computed {
+        return Ok(());
+    }
+    Err(Invalid::Checksum { what, found, computed })
+}
+
 struct Ranges {
     entries: DeviceRange,
     usable: DeviceRange,
 }
 
 impl Ranges {
-    /// The header's ranges, if they lie where the specification has them: the entries before the usable blocks (primary) or
-    /// after them (backup), all within the device.
+    /// The header's ranges, if they lie where the specification has them: the primary entries before the usable blocks; the backup
+    /// header and entries after them; all within the device.
     fn of(header: &GPTHeader, lba_size: LbaSize, device_size: Bytes, place: Place) -> Option<Self> {
         let device = DeviceRange::clamped(DeviceOffset(0), device_size);
         let count = header.number_of_partition_entries;
@@ -269,13 +417,16 @@ impl Ranges {
         let entries = DeviceRange::new(lba_size.offset_of(Lba(header.partition_entry_lba))?, entries_size)?;
         let first = lba_size.offset_of(Lba(header.first_usable_lba))?;
         let end = lba_size.offset_of(Lba(header.last_usable_lba.checked_add(1)?))?;
-        let usable = DeviceRange::between(first, end)?;
+        let usable = DeviceRange::between(first, end).filter(|usable| !usable.is_empty())?;
+        let block = DeviceRange::new(lba_size.offset_of(Lba(header.primary_lba))?, lba_size.bytes())?;
         let fits = device.contains(entries)
             && device.contains(usable)
             && usable.base() >= head(lba_size, count).end()
             && match place {
                 Place::Primary => header.partition_entry_lba >= 2 && entries.end() <= usable.base(),
-                Place::Backup => entries.base() >= usable.end(),
+                Place::Backup => {
+                    entries.base() >= usable.end() && block.base() >= usable.end() && !block.overlaps(entries)
+                }
             };
         fits.then_some(Self { entries, usable })
     }
@@ -286,12 +437,7 @@ impl Ranges {
 fn entries(header: &GPTHeader, mut blocks: Vec<u8>) -> Result<Vec<GPTPartitionEntry>, Invalid> {
     let count = usize::try_from(header.number_of_partition_entries).unwrap_or(0);
     blocks.truncate(count.saturating_mul(ENTRY_BYTES));
-    let computed = crc32fast::hash(&blocks);
-    if computed != header.partition_entry_array_crc32 {
-        let expected = header.partition_entry_array_crc32;
-        let error = gptman::Error::InvalidPartitionEntryArrayChecksum(expected, computed);
-        return Err(Invalid::Damaged(error));
-    }
+    checked("entries", header.partition_entry_array_crc32, crc32fast::hash(&blocks))?;
     let unused = GPTPartitionEntry::empty();
     let (chunks, _) = blocks.as_chunks::<ENTRY_BYTES>();
     let mut entries = Vec::with_capacity(count);
@@ -300,7 +446,7 @@ fn entries(header: &GPTHeader, mut blocks: Vec<u8>) -> Result<Vec<GPTPartitionEn
             unused.clone()
         } else {
             let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
-            GPTPartitionEntry::read_from(&mut padded).map_err(Invalid::Damaged)?
+            GPTPartitionEntry::read_from(&mut padded).map_err(Invalid::Entry)?
         });
     }
     Ok(entries)
@@ -337,21 +483,4 @@ fn partition_range(entry: &GPTPartitionEntry, lba_size: LbaSize) -> Option<Devic
     let start = lba_size.offset_of(Lba(entry.starting_lba))?;
     let end = lba_size.offset_of(Lba(entry.ending_lba.checked_add(1)?))?;
     DeviceRange::between(start, end).filter(|range| !range.is_empty())
-}
-
-/// The block size that the table on a device was made with, found by looking for its header; `None` if there is none.
-pub fn detect_lba_size<D: ReadAt + ?Sized>(device: &D, device_size: Bytes) -> Option<LbaSize> {
-    let header_starts = |lba_size: LbaSize, lba: Lba| {
-        let mut signature = [0; SIGNATURE.len()];
-        lba_size
-            .offset_of(lba)
-            .is_some_and(|offset| device.read_exact_at(offset, &mut signature).is_ok() && signature == *SIGNATURE)
-    };
-    let sizes = [LbaSize::B512, LbaSize::B4096];
-    let primary = sizes.into_iter().find(|size| header_starts(*size, Lba(1)));
-    primary.or_else(|| {
-        sizes
-            .into_iter()
-            .find(|size| last_lba(*size, device_size).is_some_and(|last| header_starts(*size, last)))
-    })
 }

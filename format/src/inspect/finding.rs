@@ -1,10 +1,13 @@
 //! What an inspection can find, in words for people.
 
+use super::claim::Claim;
 use super::{CopyReport, copy_ranges};
 use crate::copies::{Reading, Status, Verdict};
+use crate::mbr::BlockZero;
 use crate::superblock::{SuperBlock, Which};
 use crate::table::{self, Place, Table};
 use crate::units::{Bytes, DeviceOffset, DeviceRange, Lba};
+use std::io;
 use uuid::Uuid;
 
 /// One thing that is not as it should be, or the reason why there is no reservation.
@@ -19,8 +22,14 @@ pub enum Finding {
         /// What is wrong with the backup.
         backup: String,
     },
+    /// There is no protective MBR.
+    #[error("the protective MBR is {reason}: Linux looks for no GPT and finds no partitions")]
+    ProtectiveMbr {
+        /// What became of it: a word, and why.
+        reason: String,
+    },
     /// One of the tables is not valid.
-    #[error("the {place} GPT is not valid ({reason}): the other one is in use")]
+    #[error("the {place} GPT is not valid ({reason}): {other}", other = others_part(*.place))]
     Table {
         /// Which one.
         place: Place,
@@ -61,6 +70,14 @@ pub enum Finding {
     /// Two valid copies contradict each other.
     #[error("both super blocks are valid and have the same sequence number, but differ: neither is believed")]
     Conflict,
+    /// Several valid copies of one kind contradict each other.
+    #[error(
+        "several {which} super blocks away from their fixed place have the same sequence number, but differ: none is believed"
+    )]
+    Ambiguous {
+        /// Which kind.
+        which: Which,
+    },
     /// Copies that belong to another partition table.
     #[error(
         "the super block of reservation {uuid} belongs to the partition table {disk_guid}, which is not on this device any more"
@@ -81,6 +98,24 @@ pub enum Finding {
         says: Bytes,
         /// What the device has.
         is: Bytes,
+    },
+    /// Something other than a partition table claims the device.
+    #[error("something else claims the device: {0}")]
+    Claimed(Claim),
+    /// A record of a hybrid MBR claims bytes of the reservation.
+    #[error("a partition of the hybrid MBR, {claims}, overlaps the reservation: other systems may write to it")]
+    HybridMbr {
+        /// The bytes that the MBR gives to a partition.
+        claims: DeviceRange,
+    },
+    /// The primary table's entries lie behind a copy's place.
+    #[error(
+        "the entries of the primary GPT, {entries}, do not lie before the super blocks: whoever changes a partition writes there \
+         (`sgdisk --move-main-table=2` moves them back)"
+    )]
+    EntriesMoved {
+        /// Where they are.
+        entries: DeviceRange,
     },
     /// The reserved area is not in the gap between the table and the first partition.
     #[error("the reserved area {reserved} does not lie between the partition table and the first partition, in {gap}")]
@@ -106,6 +141,25 @@ pub enum Finding {
         /// Where the reserved area ends.
         reserved_end: DeviceOffset,
     },
+}
+
+/// What an invalid table means for those who look for partitions. Linux uses the backup only with `gpt` on its command line.
+fn others_part(invalid: Place) -> &'static str {
+    match invalid {
+        Place::Primary => "only the backup says where the partitions are, and Linux does not look there by itself",
+        Place::Backup => "the primary one is in use",
+    }
+}
+
+/// What is wrong with the protective MBR in front of a valid table. That something else stands in its place is more than a finding:
+/// see [`of_reservation`].
+pub(super) fn of_block_0(findings: &mut Vec<Finding>, block_0: &io::Result<BlockZero>) {
+    let reason = match block_0 {
+        Ok(BlockZero::Lost) => "missing".to_owned(),
+        Err(error) => format!("not readable ({error})"),
+        Ok(BlockZero::Protective { .. } | BlockZero::Foreign(_)) => return,
+    };
+    findings.push(Finding::ProtectiveMbr { reason });
 }
 
 pub(super) fn of_tables(
@@ -161,7 +215,13 @@ pub(super) fn of_copies(findings: &mut Vec<Finding>, copies: &[CopyReport; 2], v
             return;
         }
         Verdict::Conflict => {
-            findings.push(Finding::Conflict);
+            let ambiguous = copies
+                .iter()
+                .find(|copy| matches!(copy.reading, Reading::Ambiguous(_)));
+            findings.push(match ambiguous {
+                Some(copy) => Finding::Ambiguous { which: copy.which },
+                None => Finding::Conflict,
+            });
             return;
         }
         Verdict::Agree(_) | Verdict::One(..) | Verdict::Lost => {}
@@ -188,7 +248,7 @@ fn detail(copy: &CopyReport) -> String {
         (_, Some(error)) => format!(": {error}"),
         (Reading::Corrupt(invalid), None) => format!(": {invalid}"),
         (Reading::Foreign(superblock), None) => format!(": it belongs to partition table {}", superblock.disk_guid),
-        (Reading::Valid(superblock), None) => format!(": its sequence number is only {}", superblock.sequence),
+        (Reading::Valid(superblock) | Reading::Ambiguous(superblock), None) => format!(": its sequence number is only {}", superblock.sequence),
         (Reading::Missing | Reading::IoError, None) => String::new(),
     }
 }
@@ -199,9 +259,19 @@ pub(super) fn of_reservation(
     table: &Table,
     copies: &[CopyReport; 2],
     device_size: Bytes,
+    block_0: &io::Result<BlockZero>,
 ) -> Vec<Finding> {
     let mut flaws = Vec::new();
     let reserved = superblock.reserved;
+    if let Ok(BlockZero::Protective { others }) = block_0 {
+        let ours = |claims: DeviceRange| claims.overlaps(reserved) || copy_ranges(copies).any(|copy| claims.overlaps(copy));
+        flaws.extend(
+            others
+                .iter()
+                .filter(|claims| ours(**claims))
+                .map(|claims| Finding::HybridMbr { claims: *claims }),
+        );
+    }
     if superblock.device_size != device_size {
         flaws.push(Finding::DeviceSize {
             says: superblock.device_size,
@@ -209,7 +279,11 @@ pub(super) fn of_reservation(
         });
     }
     let gap = table.gap();
-    if !gap.contains(reserved) {
+    if gap.base() > Which::Primary.offset() {
+        flaws.push(Finding::EntriesMoved {
+            entries: table.entries_at(),
+        });
+    } else if !gap.contains(reserved) {
         flaws.push(Finding::ReservedOutsideGap { reserved, gap });
     }
     if copy_ranges(copies).any(|copy| copy.overlaps(reserved)) {

@@ -1,6 +1,6 @@
 //! The search for copies away from their fixed places, over the pages of the gap.
 
-use super::{CopyReport, reading};
+use super::{CopyReport, reading, same_content};
 use crate::copies::Reading;
 use crate::read::ReadAt;
 use crate::superblock::{COPY, COPY_SIZE, SuperBlock, Which};
@@ -23,23 +23,25 @@ pub struct Found {
     pub superblock: SuperBlock,
 }
 
-/// Looks through the gap of `table` and puts the valid copies found there in place of the readings that are not.
+/// Looks through the gap of `table`, its fixed places left out, and puts the valid copies found there in place of the readings that
+/// are not: of each kind the one with the highest sequence number.
 pub(super) fn fill_in<D: ReadAt + ?Sized>(device: &D, table: &Table, copies: &mut [CopyReport; 2]) {
-    each_copy(device, table, |found| {
+    each_copy(device, table, |found, page| {
+        // What stands at a fixed place has been judged, as the copy that belongs there.
+        if Which::BOTH.into_iter().any(|which| which.offset() == found.offset) {
+            return;
+        }
         let Some(report) = copies.iter_mut().find(|report| report.which == found.which) else {
             return;
         };
-        let newer = match report.reading {
-            Reading::Valid(known) => found.superblock.sequence > known.sequence,
-            _ => true,
-        };
-        if newer {
-            *report = CopyReport {
-                offset: found.offset,
-                reading: Reading::Valid(found.superblock),
-                error: None,
-                ..*report
-            };
+        match report.reading {
+            Reading::Valid(known) | Reading::Ambiguous(known) if found.superblock.sequence < known.sequence => {}
+            Reading::Valid(known) | Reading::Ambiguous(known) if found.superblock.sequence == known.sequence => {
+                if !report.page().is_some_and(|one| same_content(one, page)) {
+                    report.reading = Reading::Ambiguous(known);
+                }
+            }
+            _ => report.found(page, found.offset, Reading::Valid(found.superblock)),
         }
     });
 }
@@ -47,12 +49,12 @@ pub(super) fn fill_in<D: ReadAt + ?Sized>(device: &D, table: &Table, copies: &mu
 /// All valid copies of `table`'s super block in its gap, at their fixed places and elsewhere, in the order of their offsets.
 pub fn copies_in_gap<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Vec<Found> {
     let mut all = Vec::new();
-    each_copy(device, table, |found| all.push(found));
+    each_copy(device, table, |found, _| all.push(found));
     all
 }
 
-/// Calls `visit` with each valid copy of `table`'s super block in its gap.
-fn each_copy<D: ReadAt + ?Sized>(device: &D, table: &Table, mut visit: impl FnMut(Found)) {
+/// Calls `visit` with each valid copy of `table`'s super block in its gap, and with its bytes.
+fn each_copy<D: ReadAt + ?Sized>(device: &D, table: &Table, mut visit: impl FnMut(Found, &[u8; COPY_SIZE])) {
     let gap = table.gap();
     let Some(start) = gap.base().align_up(COPY) else { return };
     let end = gap.end().min(DeviceRange::clamped(start, SEARCH_LIMIT).end());
@@ -90,18 +92,19 @@ fn pages_from(start: DeviceOffset) -> impl Iterator<Item = DeviceOffset> {
     std::iter::successors(Some(start), |at| at.checked_add(COPY))
 }
 
-fn search_chunk(chunk: &[u8], start: DeviceOffset, table: &Table, visit: &mut impl FnMut(Found)) {
+fn search_chunk(chunk: &[u8], start: DeviceOffset, table: &Table, visit: &mut impl FnMut(Found, &[u8; COPY_SIZE])) {
     let (pages, _) = chunk.as_chunks::<COPY_SIZE>();
     for (page, offset) in pages.iter().zip(pages_from(start)) {
         let Some(which) = Which::of_signature(page) else {
             continue;
         };
         if let Reading::Valid(superblock) = reading(page, which, offset, Some(table)) {
-            visit(Found {
+            let found = Found {
                 which,
                 offset,
                 superblock,
-            });
+            };
+            visit(found, page);
         }
     }
 }

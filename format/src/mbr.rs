@@ -160,7 +160,11 @@ mod tests {
         assert_eq!(of(&[], &[], SIGNATURE), lost, "nothing but a boot signature");
         assert_eq!(of(&[], &[protective()], [0, 0]), lost, "no boot signature");
         assert_eq!(of(b"\xeb\x63\x90", &[protective()], [0, 0]), lost, "a boot loader, too");
-        assert_eq!(of(&[], &[record(PROTECTIVE, 2, 9)], SIGNATURE), lost, "another first block");
+        assert_eq!(
+            of(&[], &[record(PROTECTIVE, 2, 9)], SIGNATURE),
+            lost,
+            "another first block"
+        );
         let partitions = BlockZero::Foreign(Foreign::Partitions);
         assert_eq!(of(&[], &[linux], SIGNATURE), partitions);
         assert_eq!(of(b"\xeb\x63\x90", &[linux], SIGNATURE), partitions);

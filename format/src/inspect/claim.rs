@@ -32,7 +32,7 @@ impl fmt::Display for Claim {
 const UNKNOWN: &str = "data of something else";
 
 /// Signatures that may stand where a primary table was, each with its places. `docs/format.md` has the same table.
-const SIGNATURES: &[(&str, &[u8], &[u64])] = &[
+pub(super) const SIGNATURES: &[(&str, &[u8], &[u64])] = &[
     ("a swap area", b"SWAPSPACE2", &[4086, 8182, 16374, 32758, 65526]),
     ("a swap area", b"SWAP-SPACE", &[4086, 8182, 16374, 32758, 65526]),
     ("an ext2, ext3 or ext4 file system", &[0x53, 0xef], &[1080]),
@@ -60,9 +60,21 @@ const SIGNATURES: &[(&str, &[u8], &[u64])] = &[
     ("a Stratis member", b"!Stra0tis\x86\xff\x02^\x41rh", &[516, 4612]),
     ("a LUKS container", b"LUKS\xba\xbe", &[0]),
     ("a LUKS container", b"SKUL\xba\xbe", &[16384]),
-    ("an info block of a namespace in fsdax mode", b"NVDIMM_PFN_INFO\0", &[4096]),
-    ("an info block of a namespace in devdax mode", b"NVDIMM_DAX_INFO\0", &[4096]),
-    ("an info block of a namespace in sector mode", b"BTT_ARENA_INFO\0\0", &[4096]),
+    (
+        "an info block of a namespace in fsdax mode",
+        b"NVDIMM_PFN_INFO\0",
+        &[4096],
+    ),
+    (
+        "an info block of a namespace in devdax mode",
+        b"NVDIMM_DAX_INFO\0",
+        &[4096],
+    ),
+    (
+        "an info block of a namespace in sector mode",
+        b"BTT_ARENA_INFO\0\0",
+        &[4096],
+    ),
     ("an XFS file system", b"XFSB", &[0]),
     ("a FAT file system", b"FAT32   ", &[82]),
     ("a FAT file system", b"FAT16   ", &[54]),
@@ -97,7 +109,11 @@ pub(super) fn in_block_0<D: ReadAt + ?Sized>(device: &D, lba_size: LbaSize, fore
         what: UNKNOWN,
         at: foreign_at,
     };
-    known(&readable(device, DeviceRange::clamped(DeviceOffset(0), lba_size.bytes()))).unwrap_or(unknown)
+    known(&readable(
+        device,
+        DeviceRange::clamped(DeviceOffset(0), lba_size.bytes()),
+    ))
+    .unwrap_or(unknown)
 }
 
 /// What claims the start of a device whose primary table is not valid; `table` is its backup. Bytes that cannot be read claim nothing.
@@ -145,7 +161,10 @@ fn in_gap<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Option<Claim> {
             && !ours
         {
             let at = page.base().checked_add(Bytes(u64::try_from(set).ok()?))?;
-            let start = readable(device, DeviceRange::clamped(DeviceOffset(0), Bytes(Which::Primary.offset().0)));
+            let start = readable(
+                device,
+                DeviceRange::clamped(DeviceOffset(0), Bytes(Which::Primary.offset().0)),
+            );
             return Some(known(&start).unwrap_or(Claim { what: UNKNOWN, at }));
         }
     }
@@ -163,7 +182,10 @@ fn readable<D: ReadAt + ?Sized>(device: &D, range: DeviceRange) -> Vec<u8> {
         if device.read_exact_at(at, page).is_err() {
             page.fill(0);
         }
-        let Some(next) = u64::try_from(page.len()).ok().and_then(|size| at.checked_add(Bytes(size))) else {
+        let Some(next) = u64::try_from(page.len())
+            .ok()
+            .and_then(|size| at.checked_add(Bytes(size)))
+        else {
             break;
         };
         at = next;

@@ -215,9 +215,7 @@ pub(super) fn of_copies(findings: &mut Vec<Finding>, copies: &[CopyReport; 2], v
             return;
         }
         Verdict::Conflict => {
-            let ambiguous = copies
-                .iter()
-                .find(|copy| matches!(copy.reading, Reading::Ambiguous(_)));
+            let ambiguous = copies.iter().find(|copy| matches!(copy.reading, Reading::Ambiguous(_)));
             findings.push(match ambiguous {
                 Some(copy) => Finding::Ambiguous { which: copy.which },
                 None => Finding::Conflict,
@@ -248,7 +246,9 @@ fn detail(copy: &CopyReport) -> String {
         (_, Some(error)) => format!(": {error}"),
         (Reading::Corrupt(invalid), None) => format!(": {invalid}"),
         (Reading::Foreign(superblock), None) => format!(": it belongs to partition table {}", superblock.disk_guid),
-        (Reading::Valid(superblock) | Reading::Ambiguous(superblock), None) => format!(": its sequence number is only {}", superblock.sequence),
+        (Reading::Valid(superblock) | Reading::Ambiguous(superblock), None) => {
+            format!(": its sequence number is only {}", superblock.sequence)
+        }
         (Reading::Missing | Reading::IoError, None) => String::new(),
     }
 }
@@ -264,7 +264,8 @@ pub(super) fn of_reservation(
     let mut flaws = Vec::new();
     let reserved = superblock.reserved;
     if let Ok(BlockZero::Protective { others }) = block_0 {
-        let ours = |claims: DeviceRange| claims.overlaps(reserved) || copy_ranges(copies).any(|copy| claims.overlaps(copy));
+        let ours =
+            |claims: DeviceRange| claims.overlaps(reserved) || copy_ranges(copies).any(|copy| claims.overlaps(copy));
         flaws.extend(
             others
                 .iter()

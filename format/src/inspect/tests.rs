@@ -7,7 +7,6 @@ mod hostile;
 mod search;
 
 use super::*;
-use crate::units::Lba;
 use disk::{DATA, DISK, Disk, MIB, superblock};
 use gptman::GPT;
 use proptest::prelude::*;

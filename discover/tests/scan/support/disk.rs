@@ -44,6 +44,7 @@ impl Disk {
             partition_name: "data".into(),
         };
         gpt.write_into(&mut cursor).unwrap();
+        GPT::write_protective_mbr_into(&mut cursor, 512).unwrap();
         disk
     }
 

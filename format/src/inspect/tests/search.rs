@@ -145,29 +145,78 @@ fn all_copies_in_the_gap_are_listed() {
 }
 
 #[test]
-fn all_copies_in_the_gap_are_listed() {
-    let mut disk = Disk::prepared();
-    let elsewhere = [DeviceOffset(64 << 10), DeviceOffset(1792 << 10)];
-    for (which, place) in Which::BOTH.into_iter().zip(elsewhere) {
-        disk.put(place.0, &superblock().encode_at(which, place));
-    }
-    let foreign = SuperBlock {
-        disk_guid: uuid::Uuid::from_u128(9),
+fn copies_of_one_kind_that_contradict_each_other_are_not_believed() {
+    let places = [DeviceOffset(64 << 10), DeviceOffset(128 << 10)];
+    let other = SuperBlock {
+        updated: crate::superblock::UnixTime(superblock().updated.0 + 1),
         ..superblock()
     };
-    let place = DeviceOffset(128 << 10);
-    disk.put(place.0, &foreign.encode_at(Which::Primary, place));
-    let in_partition = DeviceOffset(DATA + MIB);
-    disk.put(in_partition.0, &superblock().encode_at(Which::Primary, in_partition));
-    let found: Vec<_> = copies_in_gap(&disk, disk.inspect().table().unwrap())
-        .into_iter()
-        .map(|found| (found.which, found.offset))
-        .collect();
-    let expected = [
-        (Which::Primary, elsewhere[0]),
-        (Which::Primary, Which::Primary.offset()),
-        (Which::Backup, Which::Backup.offset()),
-        (Which::Backup, elsewhere[1]),
+    let newer = SuperBlock {
+        sequence: superblock().sequence + 1,
+        ..superblock()
+    };
+    let cases = [
+        (superblock(), None, State::Degraded),
+        (other, None, State::Damaged),
+        (other, Some(superblock()), State::Damaged),
+        (other, Some(newer), State::Degraded),
     ];
-    assert_eq!(found, expected, "neither another table's nor one in a partition");
+    for (second, backup, state) in cases {
+        let mut disk = Disk::prepared();
+        for which in Which::BOTH {
+            disk.wipe(which.offset().0, 4096);
+        }
+        for (place, content) in places.into_iter().zip([superblock(), second]) {
+            disk.put(place.0, &content.encode_at(Which::Primary, place));
+        }
+        if let Some(backup) = backup {
+            let place = DeviceOffset(192 << 10);
+            disk.put(place.0, &backup.encode_at(Which::Backup, place));
+        }
+        let inspection = disk.inspect();
+        assert_eq!(inspection.state, state, "{}", inspection.reasons());
+        let ambiguous = inspection
+            .findings
+            .contains(&Finding::Ambiguous { which: Which::Primary });
+        assert_eq!(ambiguous, state == State::Damaged, "{}", inspection.reasons());
+    }
+}
+
+#[test]
+fn a_fixed_place_is_not_searched() {
+    // A valid page of the other kind at a fixed place is corrupt there, and found nowhere else.
+    let mut disk = Disk::prepared();
+    disk.wipe(Which::Backup.offset().0, 4096);
+    let place = Which::Primary.offset();
+    disk.put(place.0, &superblock().encode_at(Which::Backup, place));
+    let inspection = disk.inspect();
+    assert_eq!(inspection.state, State::Damaged, "{}", inspection.reasons());
+    assert_eq!(inspection.copy(Which::Backup).reading, Reading::Missing);
+}
+
+#[test]
+fn bytes_that_this_version_does_not_know_are_content() {
+    let mut disk = Disk::prepared();
+    let mut page = superblock().encode(Which::Primary);
+    page[4000] = 7;
+    let changed = superblock().encode_over(&page, Which::Backup, Which::Backup.offset());
+    disk.put(Which::Backup.offset().0, &changed);
+    let inspection = disk.inspect();
+    assert_eq!(inspection.findings, [Finding::Conflict]);
+    assert_eq!(inspection.state, State::Damaged);
+}
+
+#[test]
+fn an_unknown_read_only_feature_counts_in_every_valid_copy() {
+    let mut disk = Disk::prepared();
+    assert_eq!(disk.inspect().unknown_read_only_features(), 0);
+    let mut stale = SuperBlock {
+        sequence: superblock().sequence - 1,
+        ..superblock()
+    };
+    stale.features.read_only = 4;
+    disk.put_copy(Which::Backup, &stale);
+    let inspection = disk.inspect();
+    assert_eq!(inspection.state, State::Degraded);
+    assert_eq!(inspection.unknown_read_only_features(), 4);
 }

@@ -2,7 +2,7 @@
 /*
  * The super block of xen-pmem on persistent memory. docs/format.md is the specification.
  *
- * All integers are little endian. One copy is one 4096-byte page; the fields below are its first bytes, the rest is zero.
+ * All integers are little endian. One copy is one 4096-byte page; the fields below are its first bytes, the rest is zero in version 1.0.
  */
 #ifndef XEN_PMEM_FORMAT_H
 #define XEN_PMEM_FORMAT_H
@@ -18,6 +18,7 @@
 #define XEN_PMEM_VERSION_MINOR    0u
 #define XEN_PMEM_HEADER_SIZE      208u
 #define XEN_PMEM_SUPERPAGE        0x200000u /* 2 MiB */
+#define XEN_PMEM_SEARCH_LIMIT     0x400000000ull /* 16 GiB from the first page of the gap */
 
 struct xen_pmem_superblock {
     uint8_t  signature[8];         /*   0: XEN_PMEM_PRIMARY_SIGNATURE or XEN_PMEM_BACKUP_SIGNATURE */
@@ -36,7 +37,7 @@ struct xen_pmem_superblock {
     uint64_t device_size;          /*  96: bytes */
     uint64_t reserved_base;        /* 104: bytes from the start of the device */
     uint64_t reserved_size;        /* 112: bytes, a multiple of 2 MiB */
-    uint32_t page_size;            /* 120: what the size was planned with: bytes of a page frame */
+    uint32_t page_size;            /* 120: what the size was planned with: bytes of a page frame, a power of two from 4096 on */
     uint32_t frame_table_entry;    /* 124: bytes of a frame table entry */
     uint32_t m2p_entry;            /* 128: bytes of an M2P entry */
     uint32_t compat_m2p_entry;     /* 132: bytes of a compat M2P entry, or 0 */

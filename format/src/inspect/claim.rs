@@ -156,7 +156,8 @@ fn in_gap<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Option<Claim> {
         let page = DeviceRange::between(next.align_down(COPY).max(at), page_end)?;
         at = page_end;
         let bytes = readable(device, page);
-        let ours = page.base() == Which::Primary.offset() || Which::of_signature(&bytes).is_some();
+        let ours = page.base().is_aligned(COPY)
+            && (page.base() == Which::Primary.offset() || Which::of_signature(&bytes).is_some());
         if let Some(set) = first_set(&bytes)
             && !ours
         {

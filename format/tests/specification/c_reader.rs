@@ -1,5 +1,6 @@
 //! The reader in C, compiled with the header of the specification.
 
+use crate::device::Device;
 use crate::vectors::{Page, changed, content, vectors};
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ static READER: LazyLock<PathBuf> = LazyLock::new(|| {
     let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("reader");
     let compiler = std::env::var_os("CC").unwrap_or_else(|| "cc".into());
     let status = Command::new(compiler)
-        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", "-I"])
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-I"])
         .arg(crate::docs())
         .arg(source)
         .arg("-o")
@@ -32,10 +33,23 @@ fn reader(args: &[&str], input: &[u8]) -> String {
         .stdout(Stdio::piped())
         .spawn()
         .expect("reader runs");
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
+    // It answers while it reads: both at once, so that neither waits for the other.
+    let mut stdin = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).unwrap());
+        child.wait_with_output().unwrap()
+    });
     assert!(output.status.success(), "{args:?}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// What the reader in C says of each device, in order.
+pub(crate) fn judge_in_c(devices: &[Device]) -> Vec<String> {
+    let mut stream = Vec::new();
+    devices.iter().for_each(|device| device.to_stream(&mut stream));
+    let said: Vec<String> = reader(&["devices"], &stream).lines().map(str::to_owned).collect();
+    assert_eq!(said.len(), devices.len());
+    said
 }
 
 fn in_c(page: &Page, found: DeviceOffset) -> String {

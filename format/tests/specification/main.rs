@@ -8,6 +8,9 @@
 )]
 
 mod c_reader;
+mod device;
+mod devices;
+mod mutations;
 mod vectors;
 
 use std::path::PathBuf;

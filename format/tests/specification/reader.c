@@ -130,12 +130,22 @@ static const char *judge_at(const uint8_t *device, uint64_t offset)
 
 #define ENTRY 128u
 
-/* A device, and the size of its blocks. */
+/* A device, and the size of its blocks. A sparse one knows its pieces, in order; all else is zero. */
 struct device {
     const uint8_t *bytes;
     uint64_t size;
-    uint32_t block;
+    uint32_t block, pieces;
+    uint64_t (*piece)[2];
 };
+
+/* The first page, from the one at `offset` on, that may hold anything but zeros; the size of the device if there is none. */
+static uint64_t next_data(const struct device *d, uint64_t offset)
+{
+    for (uint32_t i = 0; i < d->pieces; i++)
+        if (d->piece[i][0] + d->piece[i][1] > offset)
+            return d->piece[i][0] > offset ? d->piece[i][0] / 4096 * 4096 : offset;
+    return d->piece ? d->size : offset;
+}
 
 /* A partition table, as far as this reader needs it. */
 struct table {
@@ -230,7 +240,8 @@ static uint32_t block_size(const struct device *image)
     struct table p[2], b[2];
     uint32_t sizes[2] = { 512, 4096 };
     for (int i = 0; i < 2; i++) {
-        struct device d = { image->bytes, image->size, sizes[i] };
+        struct device d = *image;
+        d.block = sizes[i];
         read_tables(&d, &p[i], &b[i]);
     }
     for (int i = 0; i < 2; i++)
@@ -375,7 +386,8 @@ static const char *judge_device(const struct device *d, uint64_t *base, uint64_t
         return (p.trace || b.trace) && (reading[0] != MISSING || reading[1] != MISSING) ? "damaged" : "unprepared";
     if (reading[0] != VALID && reading[1] != VALID) {
         uint64_t from = (gap + 4095) / 4096 * 4096;
-        for (uint64_t o = from; o + XEN_PMEM_COPY_SIZE <= gap_end && o - from < XEN_PMEM_SEARCH_LIMIT; o += 4096) {
+        for (uint64_t o = next_data(d, from); o + XEN_PMEM_COPY_SIZE <= gap_end && o - from < XEN_PMEM_SEARCH_LIMIT;
+             o = next_data(d, o + 4096)) {
             const uint8_t *page = d->bytes + o;
             if (o == place[0] || o == place[1] || !has_signature(page))
                 continue;
@@ -456,7 +468,7 @@ static int device(FILE *in)
         size_t got = fread(bytes + size, 1, room - size, in);
         size += got;
         if (!got) {
-            struct device d = { bytes, size, 0 };
+            struct device d = { bytes, size, 0, 0, NULL };
             uint64_t base, end;
             memset(bytes + size, 0, SLACK);
             d.block = block_size(&d);
@@ -502,6 +514,8 @@ static int devices(FILE *in)
                 return 1;
         }
         d.bytes = bytes;
+        d.piece = dirty;
+        d.pieces = pieces;
         say(&d);
         for (uint32_t i = 0; i < pieces; i++)
             memset(bytes + dirty[i][0], 0, dirty[i][1]);

@@ -95,6 +95,8 @@ pub struct Inspection {
     pub backup_table: Result<Table, table::Invalid>,
     /// The copies of the super block, primary first.
     pub copies: [CopyReport; 2],
+    /// What the two copies say together.
+    pub verdict: Verdict,
     superblock: Option<SuperBlock>,
 }
 
@@ -185,6 +187,7 @@ pub fn inspect<D: ReadAt + ?Sized>(device: &D, lba_size: Option<LbaSize>) -> io:
         primary_table: tables.primary,
         backup_table: tables.backup,
         copies,
+        verdict,
         superblock,
     })
 }

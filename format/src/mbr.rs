@@ -112,7 +112,13 @@ impl BlockZero {
 
 /// Where the first byte other than zero stands.
 pub(crate) fn first_set(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte != 0)
+    // Most bytes are zero, and a comparison of slices is the fastest way to see that.
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let is_zero = |bytes: &[u8]| ZEROS.get(..bytes.len()).is_some_and(|zeros| zeros == bytes);
+    let before = bytes.chunks(ZEROS.len()).take_while(|bytes| is_zero(bytes)).count();
+    let at = before.saturating_mul(ZEROS.len());
+    let within = bytes.get(at..)?.iter().position(|byte| *byte != 0)?;
+    at.checked_add(within)
 }
 
 /// The bytes of a record that a partition table in an MBR has, for tests.

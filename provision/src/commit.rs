@@ -1,9 +1,10 @@
 //! The order of the writes, which makes every cut-off point show the old state or the new one.
 
+use crate::clearing::Clearing;
 use crate::gpt::{Tables, header_at};
 use crate::step::{self, SIGNATURE_SIZE, Step};
 use std::io;
-use xen_pmem_format::copies::{self, Reading, Verdict};
+use xen_pmem_format::copies::{Reading, Verdict};
 use xen_pmem_format::inspect::{Found, Inspection};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::{COPY_SIZE, SuperBlock, Which};
@@ -62,8 +63,8 @@ impl Content {
 
 /// The steps that write both super blocks and both tables where there may be others.
 ///
-/// Without a reservation, super blocks first: until a table is whole there is none, and the table in use is the last thing
-/// written. Over a reservation, what is not in use first and what is in use last: the new state is complete before the
+/// What is not ours goes before that: see [`Clearing`]. Without a reservation, super blocks come first: until a table is whole there is
+/// none, and the table in use is the last thing written. Over a reservation, what is not in use first and what is in use last: the new state is complete before the
 /// old table goes.
 ///
 /// # Errors
@@ -76,7 +77,8 @@ pub fn whole<D: ReadAt + ?Sized>(
     tables: &Tables,
 ) -> Result<Vec<Step>, Error> {
     let (copy_in_use, table_in_use) = in_use(inspection);
-    let mut steps = Vec::new();
+    let clearing = Clearing::plan(device, inspection, tables)?;
+    let mut steps = clearing.before;
     if inspection.reservation().is_some() {
         steps.extend(copy(device, copy_in_use.other(), content));
         steps.extend(table(device, inspection, tables, other(table_in_use))?);
@@ -87,6 +89,7 @@ pub fn whole<D: ReadAt + ?Sized>(
         steps.extend(copy(device, Which::Primary, content));
         steps.extend(both_tables(device, inspection, tables)?);
     }
+    steps.extend(clearing.after);
     Ok(steps)
 }
 
@@ -192,8 +195,7 @@ pub fn erase(which: Which, offset: DeviceOffset) -> Vec<Step> {
 /// The copy and the table that a reader goes by: of two valid copies the one with the higher sequence number, of two valid tables the
 /// primary one. Where a reader goes by none, the primary ones.
 pub fn in_use(inspection: &Inspection) -> (Which, Place) {
-    let reading = |which| inspection.copy(which).reading;
-    let copy = match copies::judge(reading(Which::Primary), reading(Which::Backup)) {
+    let copy = match inspection.verdict {
         Verdict::One(believed, _) => believed,
         _ => Which::Primary,
     };

@@ -171,6 +171,11 @@ impl Tables {
         })
     }
 
+    /// The protective MBR before them.
+    pub fn block_0(&self) -> &[u8] {
+        &self.block_0
+    }
+
     /// The shape of both.
     pub fn shape(&self) -> Shape {
         Shape {

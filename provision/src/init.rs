@@ -1,5 +1,6 @@
 //! The plan that prepares a device.
 
+use crate::clearing;
 use crate::commit::{self, Content};
 use crate::geometry::Geometry;
 use crate::gpt::{Entry, Tables, block_0};
@@ -141,7 +142,7 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry, req
             partitions: tables.partitions(),
         },
         shape: tables.shape(),
-        writable: Vec::new(),
+        writable: clearing::writable(tables.shape()),
         gives_up_partitions: before.force,
     };
     Ok(Plan {

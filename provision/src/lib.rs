@@ -8,6 +8,7 @@
 
 pub mod all_copies;
 pub mod backup;
+pub mod clearing;
 pub mod cli;
 pub mod commit;
 pub mod device;

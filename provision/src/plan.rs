@@ -244,7 +244,7 @@ pub fn refuse_newer(inspection: &Inspection) -> Result<(), Refusal> {
 
 fn refuse_newer_copy(copy: &CopyReport) -> Result<(), Refusal> {
     match copy.reading {
-        Reading::Valid(superblock) | Reading::Foreign(superblock) => {
+        Reading::Valid(superblock) | Reading::Ambiguous(superblock) | Reading::Foreign(superblock) => {
             refuse_unknown_features(copy.which, copy.offset, &superblock)
         }
         Reading::Corrupt(invalid @ (Invalid::Version { .. } | Invalid::Features(_))) => Err(Refusal::Newer {

@@ -119,11 +119,11 @@ fn copies_to_write(inspection: &Inspection) -> Vec<Which> {
 
 /// Whether a table is missing, not where it belongs, unlike the other one, or leaves the reserved area unprotected.
 fn tables_are_flawed(inspection: &Inspection) -> bool {
-    use xen_pmem_format::inspect::Finding::{BackupTableNotAtEnd, Table, TablesDiffer, Unprotected};
+    use xen_pmem_format::inspect::Finding::{BackupTableNotAtEnd, ProtectiveMbr, Table, TablesDiffer, Unprotected};
     inspection.findings.iter().any(|finding| {
         matches!(
             finding,
-            Table { .. } | TablesDiffer | BackupTableNotAtEnd { .. } | Unprotected { .. }
+            Table { .. } | TablesDiffer | BackupTableNotAtEnd { .. } | Unprotected { .. } | ProtectiveMbr { .. }
         )
     })
 }

@@ -1,6 +1,7 @@
 //! The plan that puts saved pieces back.
 
 use crate::backup::Backup;
+use crate::clearing;
 use crate::commit::{self, Content};
 use crate::gpt::{Tables, Unfit, block_0};
 use crate::overlay::Overlay;
@@ -99,7 +100,7 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, backup: &Backup) -> Resu
             partitions: tables.partitions(),
         },
         shape: tables.shape(),
-        writable: own_places(&there),
+        writable: [own_places(&there), clearing::writable(tables.shape())].concat(),
         gives_up_partitions: false,
     })
 }

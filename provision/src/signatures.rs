@@ -13,6 +13,7 @@ use std::io;
 use xen_pmem_blkid::{Kind, Signature};
 use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::Inspection;
+use xen_pmem_format::mbr::BlockZero;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::table::Place;
 use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange};
@@ -126,7 +127,11 @@ pub fn exposed<D: ReadAt + ?Sized>(
 pub fn foreign_in<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Traces> {
     let whole = DeviceRange::clamped(DeviceOffset(0), inspection.device_size);
     let signatures = probe::signatures(device, whole)?;
-    let foreign = signatures.iter().filter(|found| !is_gpt(found));
+    // What is left of a protective MBR has a boot signature and no partition; libblkid calls that a partition table, too.
+    let lost_mbr = |found: &Signature| {
+        matches!(inspection.block_0, Ok(BlockZero::Lost)) && found.kind == Kind::PartitionTable && found.name == "dos"
+    };
+    let foreign = signatures.iter().filter(|found| !is_gpt(found) && !lost_mbr(found));
     let mut traces: Vec<Trace> = foreign.map(|found| trace(found, DeviceOffset(0))).collect();
     traces.extend(info_block(device)?);
     let partitions = inspection.table().map(|table| table.partitions()).unwrap_or_default();

@@ -158,6 +158,40 @@ const DAMAGES: &[Damage] = &[
     ),
     ("truncated", |f| f.set_len(SIZE - MIB).unwrap(), Outcome::Refuses(5)),
     ("grown", |f| f.set_len(SIZE + MIB).unwrap(), Outcome::Refuses(5)),
+    ("protective MBR zeroed", |f| wipe(f, 0, 512), Outcome::Heals),
+    ("protective MBR, boot signature", |f| wipe(f, 510, 2), Outcome::Heals),
+    ("protective MBR, type", |f| wipe(f, 450, 1), Outcome::Heals),
+    (
+        "a partition table in the MBR",
+        |f| f.write_all_at(&[0x83], 450).unwrap(),
+        Outcome::Refuses(3),
+    ),
+    (
+        "a swap area on the whole disk",
+        |f| {
+            wipe(f, 0, 1024);
+            // Version 1, 16000 pages.
+            f.write_all_at(&[1, 0, 0, 0, 0x80, 0x3e, 0, 0], 1024).unwrap();
+            f.write_all_at(b"SWAPSPACE2", 4086).unwrap();
+        },
+        Outcome::Refuses(3),
+    ),
+    (
+        "a small ISO image on the whole disk",
+        |f| {
+            wipe(f, 0, 32 << 10);
+            f.write_all_at(b"\x01CD001\x01", 32 << 10).unwrap();
+        },
+        Outcome::Refuses(3),
+    ),
+    (
+        "something unknown in place of the table",
+        |f| {
+            wipe(f, 0, 8192);
+            f.write_all_at(b"who am I", 0x4_0000).unwrap();
+        },
+        Outcome::Refuses(5),
+    ),
     (
         "reconfigured to fsdax",
         |f| {

@@ -276,6 +276,32 @@ fn init_over_a_plain_partition_table() {
 }
 
 #[test]
+fn init_over_something_else() {
+    let mut before = blank();
+    before[..2 << 20].fill(0xa5);
+    let plan = init_plan(&before, &request(1, &["rest:a"]));
+    cut_off("init --force over something else", &before, &plan, true);
+    // Nothing of it is left that would claim the start once the primary table is lost.
+    let mut after = applied(&before, &plan);
+    assert_eq!(inspect(&after, None).unwrap().state, State::Prepared);
+    after[..8192].fill(0);
+    assert_eq!(inspect(&after, None).unwrap().state, State::Degraded);
+}
+
+#[test]
+fn init_over_an_old_layout_with_something_in_its_gap() {
+    let mut before = prepared();
+    before[300 << 10..400 << 10].fill(0xa5);
+    before[1 << 20..(1 << 20) + 5000].fill(0xa5);
+    assert_eq!(inspect(&before, None).unwrap().state, State::Prepared);
+    let plan = init_plan(&before, &request(2, &["rest:c"]));
+    cut_off("init --force over a filled gap", &before, &plan, false);
+    let mut after = applied(&before, &plan);
+    after[..8192].fill(0);
+    assert_eq!(inspect(&after, None).unwrap().state, State::Degraded);
+}
+
+#[test]
 fn removal() {
     let before = prepared();
     cut_off("remove", &before, &remove_plan(&before), true);
@@ -321,6 +347,7 @@ fn repairs() {
         ("primary copy corrupt", |b| b[(512 << 10) + 100] ^= 1),
         ("backup copy corrupt", |b| b[(1536 << 10) + 100] ^= 1),
         ("primary GPT wiped", |b| b[..8192].fill(0)),
+        ("protective MBR lost", |b| b[..512].fill(0)),
         ("backup GPT corrupt", |b| b[SIZE - 512 + 30] ^= 1),
         ("first half of everything", |b| {
             b[..8192].fill(0);

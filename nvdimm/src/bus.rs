@@ -3,10 +3,8 @@
 //! Sources: Linux `Documentation/ABI/testing/sysfs-bus-nvdimm`, `drivers/base/bus.c` (`bind`, `unbind`), `drivers/nvdimm/bus.c`
 //! (`wait_probe`: returns when all that is being probed has been).
 
+use crate::claim::{self, Intent};
 use crate::sysfs::{self, Directory, SysfsRoot};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -82,25 +80,15 @@ pub enum Error {
         /// What presents it.
         device: String,
     },
-    /// Somebody uses it.
-    #[error(
-        "{node}: is in use (a partition is mounted, or a volume manager holds it): unmount it first (`lsblk {node}` shows what)",
-        node = .0.display()
-    )]
-    InUse(PathBuf),
-    /// It cannot be opened.
-    #[error("{}: cannot be opened: {error}", .node.display())]
-    Open {
+    /// It is in use, or cannot be opened.
+    #[error("{}: {error}", .node.display())]
+    Claim {
         /// The block device.
         node: PathBuf,
-        /// What the operating system said.
-        error: Errno,
+        /// Why.
+        error: claim::Error,
     },
 }
-
-/// A block device that nobody else can mount or otherwise claim as long as this lives.
-#[derive(Debug)]
-pub struct Claim(#[expect(dead_code, reason = "closing it gives the device back")] OwnedFd);
 
 impl NdBus {
     /// The bus in this sysfs.
@@ -221,7 +209,10 @@ impl NdBus {
     /// If the device is in use or is not a raw namespace, or its driver cannot be taken or given back.
     pub fn without_driver<T>(&self, node: &Path, then: impl FnOnce() -> T) -> Result<T, Error> {
         let namespace = self.raw_namespace(node)?;
-        let claim = claim(node)?;
+        let claim = claim::disk(&self.sysfs, node, Intent::DryRun).map_err(|error| Error::Claim {
+            node: node.to_owned(),
+            error,
+        })?;
         tracing::info!("{namespace}: unbinding nd_pmem");
         self.write("drivers/nd_pmem/unbind", &namespace)?;
         drop(claim);
@@ -257,18 +248,6 @@ impl NdBus {
                 device: device.name().to_owned(),
             })
         }
-    }
-}
-
-/// Claims a block device for this process alone.
-fn claim(node: &Path) -> Result<Claim, Error> {
-    match rustix::fs::open(node, OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(file) => Ok(Claim(file)),
-        Err(Errno::BUSY) => Err(Error::InUse(node.to_owned())),
-        Err(error) => Err(Error::Open {
-            node: node.to_owned(),
-            error,
-        }),
     }
 }
 

@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod bus;
+pub mod claim;
 pub mod firmware;
 pub mod fsdax;
 pub mod info_block;

@@ -113,6 +113,22 @@ impl SysfsRoot {
         Directory(self.0.join("class/block")).follow(name)
     }
 
+    /// The names of the kernel's block devices, partitions among them.
+    ///
+    /// # Errors
+    ///
+    /// If the list is there and cannot be read.
+    pub fn block_devices(&self) -> Result<Vec<String>, Error> {
+        Directory(self.0.join("class/block")).entries()
+    }
+
+    /// What a Xen backend serves to guests; none where there is no such bus.
+    pub fn xen_backends(&self) -> Vec<Directory> {
+        let list = Directory(self.0.join("bus/xen-backend/devices"));
+        let names = list.entries().unwrap_or_default();
+        names.iter().filter_map(|name| list.follow(name)).collect()
+    }
+
     /// The block device with the number `major:minor`.
     pub fn block_device_numbered(&self, number: &str) -> Option<Directory> {
         Directory(self.0.join("dev/block")).follow(number)
@@ -205,8 +221,13 @@ impl Directory {
         Ok(found)
     }
 
+    /// One of the names in it; `None` if it is empty, is gone or cannot be read.
+    pub fn first_name(&self) -> Option<String> {
+        self.entries().ok()?.into_iter().next()
+    }
+
     /// The names in it that are text; empty if it is gone.
-    fn entries(&self) -> Result<Vec<String>, Error> {
+    pub(crate) fn entries(&self) -> Result<Vec<String>, Error> {
         let mut names = Vec::new();
         self.each_entry(|name, _| {
             names.push(name.to_owned());

@@ -130,7 +130,7 @@ impl Partition {
         };
         let start = start.checked_add(Bytes(range.base().0)).ok_or(Error::Overflow)?;
         Ok(Self {
-            file: target::open_exclusively(&node(&folder), &folder)?,
+            file: target::open_exclusively(&node(&folder))?,
             place: DeviceRange::new(DeviceOffset(0), range.size()).ok_or(Error::Overflow)?,
             range: PhysRange::new(start, range.size()).ok_or(Error::Overflow)?,
             number,

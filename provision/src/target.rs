@@ -3,29 +3,33 @@
 use crate::geometry::{Geometry, Placement};
 use crate::placement::{self, Found};
 use crate::progress::Watched;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use std::{fs, io};
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, inspect};
 use xen_pmem_format::read::ReadAt as _;
 use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
-
-/// How often, and how far apart, a lock is asked for that another program holds: udev holds it for as long as it reads.
-const LOCK_TRIES: u32 = 50;
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
+use xen_pmem_nvdimm::claim::{self, Intent};
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 /// What a target is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Looking only: nothing is locked, nothing is claimed.
     Read,
+    /// Saying what a change would be: claimed as for the change, so that what is refused then is refused now, and open for reading.
+    Plan,
     /// Changing: claimed for this process alone.
     Write,
+}
+
+impl Access {
+    /// The access that a change takes, or its dry run.
+    pub fn to_change(dry_run: bool) -> Self {
+        if dry_run { Self::Plan } else { Self::Write }
+    }
 }
 
 /// An open target.
@@ -44,15 +48,15 @@ pub enum Error {
     /// It cannot be opened.
     #[error("cannot be opened: {0}")]
     Open(io::Error),
+    /// It cannot be claimed: it is in use, or cannot be opened.
+    #[error(transparent)]
+    Claim(#[from] claim::Error),
     /// It is neither a block device nor a file.
     #[error("is {0}, neither a block device nor an image file")]
     Kind(&'static str),
     /// It is a partition.
     #[error("is a partition: name the whole disk, {0}")]
     Partition(String),
-    /// It is in use.
-    #[error("is in use: {0}")]
-    InUse(String),
     /// Its blocks have no fixed address.
     #[error(
         "is in sector mode (BTT), where blocks have no fixed physical address: reconfigure the namespace to fsdax first (ndctl create-namespace --force --reconfig=... --mode=fsdax --map=mem), which loses its data"
@@ -78,6 +82,9 @@ pub enum Error {
     /// The file is there already.
     #[error("is there already: --size makes a new image; leave it out to prepare this one")]
     Exists,
+    /// A link of that name leads nowhere.
+    #[error("is a link to {0}, which is not there: give that path, or remove the link")]
+    Dangling(String),
     /// Something failed.
     #[error("{what}: {error}")]
     Io {
@@ -93,8 +100,12 @@ impl Error {
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Kind(_) | Self::Partition(_) | Self::BaseKnown(_) | Self::BaseTooLarge { .. } => ExitStatus::Usage,
-            Self::InUse(_) | Self::Sector | Self::LbaSize(_) | Self::Exists => ExitStatus::Refused,
-            Self::Open(_) | Self::Placement(_) | Self::Io { .. } => ExitStatus::Failed,
+            Self::Claim(claim::Error::InUse(_))
+            | Self::Sector
+            | Self::LbaSize(_)
+            | Self::Exists
+            | Self::Dangling(_) => ExitStatus::Refused,
+            Self::Open(_) | Self::Claim(_) | Self::Placement(_) | Self::Io { .. } => ExitStatus::Failed,
         }
     }
 }
@@ -115,25 +126,18 @@ impl Target {
         }
         if let Some(block) = &block {
             refuse_partition(block)?;
-            if access == Access::Write {
-                refuse_used(block)?;
-            }
         }
-        let mut options = OpenOptions::new();
-        options.read(true).write(access == Access::Write);
-        if access == Access::Write && block.is_some() {
-            // Without O_CREAT, O_EXCL claims a block device: it fails while anything on it is mounted or held.
-            options.custom_flags(i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or(0));
-        }
-        let file = options.open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::ResourceBusy => {
-                Error::InUse("the kernel or another program holds it or one of its partitions".to_owned())
-            }
-            _ => Error::Open(error),
-        })?;
-        if access == Access::Write {
-            lock(&file)?;
-        }
+        let sysfs = SysfsRoot::default();
+        let intent = match access {
+            Access::Read => None,
+            Access::Plan => Some(Intent::DryRun),
+            Access::Write => Some(Intent::Write),
+        };
+        let file = match (intent, &block) {
+            (None, _) => File::open(path).map_err(Error::Open)?,
+            (Some(intent), Some(_)) => claim::disk(&sysfs, path, intent)?,
+            (Some(intent), None) => claim::image(&sysfs, path, intent)?,
+        };
         let found = match &block {
             Some(block) => placement::find(block)?,
             None => Found::Other,
@@ -157,7 +161,7 @@ impl Target {
     pub fn create(path: &Path, size: Bytes) -> Result<Self, Error> {
         let made = OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = made.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Error::Exists,
+            io::ErrorKind::AlreadyExists => exists(path),
             _ => Error::Open(error),
         })?;
         let target = Self {
@@ -173,11 +177,11 @@ impl Target {
                 error,
             });
         }
-        match lock(&target.file) {
+        match claim::new_image(&target.file, path) {
             Ok(()) => Ok(target),
             Err(error) => {
                 target.discard();
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -269,17 +273,18 @@ impl Target {
         if self.block.is_none() {
             return Ok(());
         }
-        for _ in 0..LOCK_TRIES {
-            match gptman::linux::reread_partition_table(&mut self.file) {
-                Ok(()) => return Ok(()),
-                // Somebody, udev as a rule, looks at a partition right now.
-                Err(gptman::linux::BlockError::RereadTable(errno)) if errno as i32 == Errno::BUSY.raw_os_error() => {
-                    std::thread::sleep(LOCK_PAUSE);
-                }
-                Err(error) => return Err(reread(io::Error::other(error.to_string()))),
-            }
-        }
-        Err(reread(io::Error::from(Errno::BUSY)))
+        claim::reread_partitions(&mut self.file).map_err(|error| Error::Io {
+            what: "the change is written, but the kernel does not read the partition table again; run partprobe on it",
+            error,
+        })
+    }
+}
+
+/// Why nothing new can be made at this path, where something is.
+pub fn exists(path: &Path) -> Error {
+    match fs::read_link(path) {
+        Ok(link) if !path.exists() => Error::Dangling(link.display().to_string()),
+        _ => Error::Exists,
     }
 }
 
@@ -306,54 +311,13 @@ pub fn image_geometry(device_size: Bytes, lba_size: LbaSize, base: Option<PhysAd
     })
 }
 
-fn reread(error: io::Error) -> Error {
-    Error::Io {
-        what: "the change is written, but the kernel does not read the partition table again; run partprobe on it",
-        error,
-    }
-}
-
-/// Opens the node of a partition, whose folder in sysfs is `block`, for this process alone. The other partitions of its disk may be in
-/// use.
+/// Opens the node of a partition for this process alone. The other partitions of its disk may be in use.
 ///
 /// # Errors
 ///
 /// If it is in use, or cannot be opened.
-pub(crate) fn open_exclusively(path: &Path, block: &Path) -> Result<File, Error> {
-    refuse_used(block)?;
-    refuse_disk_of_guest(block)?;
-    let excl = i32::try_from(rustix::fs::OFlags::EXCL.bits()).unwrap_or(0);
-    let opened = OpenOptions::new().read(true).write(true).custom_flags(excl).open(path);
-    opened.map_err(|error| match error.kind() {
-        io::ErrorKind::ResourceBusy => Error::InUse("the kernel or another program holds it".to_owned()),
-        _ => Error::Open(error),
-    })
-}
-
-/// xen-blkback opens a guest's disk (`phy:`) without claiming it, so `O_EXCL` does not see that; its sysfs attribute
-/// `physical_device` names the disk (Linux `drivers/block/xen-blkback/xenbus.c`).
-fn refuse_disk_of_guest(block: &Path) -> Result<(), Error> {
-    let number = fs::read_to_string(block.join("dev")).unwrap_or_default();
-    let number = number.trim().split_once(':').and_then(|(major, minor)| {
-        let (major, minor): (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
-        Some(format!("{major:x}:{minor:x}"))
-    });
-    for backend in fs::read_dir("/sys/bus/xen-backend/devices")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let disk = fs::read_to_string(backend.path().join("physical_device")).ok();
-        if number.is_some() && disk.as_deref().map(str::trim) == number.as_deref() {
-            let name = backend.file_name().to_string_lossy().into_owned();
-            // vbd-DOMAIN-DEVICE
-            let domain = name.split('-').nth(1).unwrap_or_default();
-            return Err(Error::InUse(format!(
-                "it is a disk of domain {domain} ({name}); detach it first (xl block-detach)"
-            )));
-        }
-    }
-    Ok(())
+pub(crate) fn open_exclusively(path: &Path) -> Result<File, Error> {
+    Ok(claim::partition(&SysfsRoot::default(), path, Intent::Write)?)
 }
 
 pub(crate) fn sysfs_folder(number: u64) -> PathBuf {
@@ -370,73 +334,5 @@ fn refuse_partition(block: &Path) -> Result<(), Error> {
         .and_then(|folder| Some(folder.parent()?.file_name()?.to_string_lossy().into_owned()));
     Err(Error::Partition(
         disk.map_or("not its partition".to_owned(), |disk| format!("/dev/{disk}")),
-    ))
-}
-
-/// Says what uses a disk or one of its partitions. The kernel refuses too, but does not say what.
-fn refuse_used(block: &Path) -> Result<(), Error> {
-    let disk = fs::canonicalize(block).map_err(|error| Error::Io {
-        what: "looking it up in /sys",
-        error,
-    })?;
-    let mut members = vec![disk.clone()];
-    for entry in fs::read_dir(&disk).into_iter().flatten().flatten() {
-        if entry.path().join("partition").exists() {
-            members.push(entry.path());
-        }
-    }
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    for member in members {
-        let name = member.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let number = fs::read_to_string(member.join("dev")).unwrap_or_default();
-        let mounted = mounts.lines().find_map(|line| {
-            let mut words = line.split(' ');
-            (words.nth(2)? == number.trim()).then(|| words.nth(1)).flatten()
-        });
-        if let Some(place) = mounted {
-            return Err(Error::InUse(format!(
-                "/dev/{name} is mounted on {place}; unmount it first"
-            )));
-        }
-        if swaps
-            .lines()
-            .any(|line| line.split_whitespace().next() == Some(&format!("/dev/{name}")))
-        {
-            return Err(Error::InUse(format!(
-                "/dev/{name} is a swap area; turn it off first (swapoff)"
-            )));
-        }
-        let holder = fs::read_dir(member.join("holders"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .next();
-        if let Some(holder) = holder {
-            let holder = holder.file_name().to_string_lossy().into_owned();
-            return Err(Error::InUse(format!(
-                "/dev/{name} is held by {holder}; take that apart first"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Locks the whole disk, as udev and other partitioners do while they read or write.
-fn lock(file: &File) -> Result<(), Error> {
-    for _ in 0..LOCK_TRIES {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
-            Err(errno) => {
-                return Err(Error::Io {
-                    what: "locking it",
-                    error: errno.into(),
-                });
-            }
-        }
-    }
-    Err(Error::InUse(
-        "another program has locked it; try again when that has ended".to_owned(),
     ))
 }

@@ -58,8 +58,7 @@ pub(crate) struct Change<'c> {
 impl<'c> Change<'c> {
     /// Opens a target to be changed, and looks at it.
     pub(crate) fn open(path: &'c Path, dry_run: bool, force: bool, flags: Flags) -> Result<Self, Failure> {
-        let access = if dry_run { Access::Read } else { Access::Write };
-        let target = Target::open(path, access).map_err(|error| unusable(path, &error))?;
+        let target = Target::open(path, Access::to_change(dry_run)).map_err(|error| unusable(path, &error))?;
         let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
         Ok(Self {
             path,

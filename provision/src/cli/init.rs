@@ -124,8 +124,8 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     if let Some(size) = arguments.size {
         return create(arguments, size, &request, flags);
     }
-    let access = if arguments.dry_run { Access::Read } else { Access::Write };
-    let mut target = Target::open(path, access).map_err(|error| unusable(path, &error))?;
+    let mut target =
+        Target::open(path, Access::to_change(arguments.dry_run)).map_err(|error| unusable(path, &error))?;
     prepare(arguments, &mut target, None, &request, flags)
 }
 
@@ -171,7 +171,7 @@ fn create(arguments: &Arguments, size: Bytes, request: &Request, flags: Flags) -
 fn would_create(arguments: &Arguments, size: Bytes, request: &Request, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     if path.symlink_metadata().is_ok() {
-        return Err(unusable(path, &target::Error::Exists));
+        return Err(unusable(path, &target::exists(path)));
     }
     let image = Blank(size);
     let failed = |error: io::Error| failure(path, ExitStatus::Failed, error);

@@ -10,6 +10,7 @@ mod bad_input;
 mod damage;
 mod documents;
 mod foreign;
+mod in_use;
 mod kept;
 mod partition;
 mod reproducible;

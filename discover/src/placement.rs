@@ -150,8 +150,9 @@ pub fn judge(placement: &Placement, inspection: &Inspection) -> Device {
 
 /// The physical addresses of `range`, part of the device at `device_range`; `None` if it is not part of it.
 fn physical(device_range: PhysRange, range: DeviceRange) -> Option<PhysRange> {
-    let base = device_range.base().checked_add(Bytes(range.base().0))?;
-    PhysRange::new(base, range.size()).filter(|physical| device_range.contains(*physical))
+    range
+        .placed_at(device_range.base())
+        .filter(|physical| device_range.contains(*physical))
 }
 
 fn of_device(placement: &Placement, size: Bytes, device_range: Option<PhysRange>) -> Vec<Flaw> {

@@ -8,7 +8,7 @@ use std::hint::black_box;
 use uuid::Uuid;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::{Creator, Features, Planned, SuperBlock, UnixTime, Which};
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, NamespaceOffset};
 
 fn sample() -> SuperBlock {
     SuperBlock {
@@ -20,7 +20,7 @@ fn sample() -> SuperBlock {
         planned: Planned {
             entries: EntrySizes::XEN_X86_64,
             namespace_size: Bytes(1 << 40),
-            device_in_namespace: Bytes(0),
+            device_in_namespace: NamespaceOffset(0),
         },
         address_hint: None,
         created: UnixTime(0),

@@ -4,7 +4,7 @@
 
 use crate::checksum::crc32c;
 use crate::sizing::EntrySizes;
-use crate::units::{Address, Bytes, DeviceOffset, DeviceRange, PhysAddr, SUPERPAGE};
+use crate::units::{Address, Bytes, DeviceOffset, DeviceRange, NamespaceOffset, PhysAddr, SUPERPAGE};
 use core::fmt;
 use core::mem::{offset_of, size_of};
 use uuid::Uuid;
@@ -159,7 +159,7 @@ pub struct Planned {
     /// The bytes of the namespace that the reservation serves, the kernel's own part included.
     pub namespace_size: Bytes,
     /// Where the block device starts within the namespace: 0 in raw mode, past the info block and the memory map in fsdax mode.
-    pub device_in_namespace: Bytes,
+    pub device_in_namespace: NamespaceOffset,
 }
 
 /// Bits that say which additions a copy uses.
@@ -442,7 +442,7 @@ impl SuperBlock {
             planned: Planned {
                 entries,
                 namespace_size: Bytes(page.namespace_size.get()),
-                device_in_namespace: Bytes(page.device_in_namespace.get()),
+                device_in_namespace: NamespaceOffset(page.device_in_namespace.get()),
             },
             address_hint: Some(PhysAddr(page.address_hint.get())).filter(|hint| hint.0 != 0),
             created: UnixTime(page.created.get()),

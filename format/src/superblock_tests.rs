@@ -14,7 +14,7 @@ pub(crate) fn sample() -> SuperBlock {
         planned: Planned {
             entries: EntrySizes::XEN_X86_64,
             namespace_size: Bytes(512 * MIB),
-            device_in_namespace: Bytes(0),
+            device_in_namespace: NamespaceOffset(0),
         },
         address_hint: Some(PhysAddr(0x1_0000_0000)),
         created: UnixTime(1_700_000_000),
@@ -239,7 +239,7 @@ prop_compose! {
                     compat_m2p: Bytes(sizes.3),
                 },
                 namespace_size: Bytes(namespace),
-                device_in_namespace: Bytes(start),
+                device_in_namespace: NamespaceOffset(start),
             },
             address_hint: hint.map(PhysAddr),
             created: UnixTime(times.0),

@@ -1,5 +1,9 @@
 //! Units and address spaces as types, so that sizes, device offsets, physical addresses and logical blocks never mix.
 
+mod frame;
+
+pub use frame::{Frame, FrameRange};
+
 use core::fmt;
 use core::num::NonZeroU64;
 use core::str::FromStr;
@@ -27,6 +31,10 @@ pub struct Bytes(pub u64);
 /// An offset in bytes from the start of a block device or of its image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceOffset(pub u64);
+
+/// An offset in bytes from the start of a libnvdimm namespace, which its block device may begin behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NamespaceOffset(pub u64);
 
 /// A system physical address (SPA) in bytes; in Xen's words a machine address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +72,21 @@ pub trait Address: Copy + Ord {
     /// The distance from zero, in bytes.
     fn bytes(self) -> u64;
 
+    /// The position just after the first `size` bytes of the space.
+    fn after(size: Bytes) -> Self {
+        Self::at(size.0)
+    }
+
+    /// The distance from zero.
+    fn distance(self) -> Bytes {
+        Bytes(self.bytes())
+    }
+
+    /// The distance from `start`; `None` if this position lies before it.
+    fn offset_from(self, start: Self) -> Option<Bytes> {
+        self.bytes().checked_sub(start.bytes()).map(Bytes)
+    }
+
     /// The position `size` further on; `None` past the end of the space.
     fn checked_add(self, size: Bytes) -> Option<Self> {
         self.bytes().checked_add(size.0).map(Self::at)
@@ -76,7 +99,7 @@ pub trait Address: Copy + Ord {
 
     /// The last multiple of `unit` at or before this position; the position itself if `unit` is zero.
     fn align_down(self, unit: Bytes) -> Self {
-        Self::at(Bytes(self.bytes()).align_down(unit).0)
+        Self::after(self.distance().align_down(unit))
     }
 
     /// Whether this position is a multiple of `unit` (of a zero `unit`: only zero is).
@@ -86,6 +109,15 @@ pub trait Address: Copy + Ord {
 }
 
 impl Address for DeviceOffset {
+    fn at(bytes: u64) -> Self {
+        Self(bytes)
+    }
+    fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl Address for NamespaceOffset {
     fn at(bytes: u64) -> Self {
         Self(bytes)
     }
@@ -111,7 +143,7 @@ impl<A: Address> Range<A> {
 
     /// The bytes from `base` up to, not including, `end`; `None` if `end` lies before `base`.
     pub fn between(base: A, end: A) -> Option<Self> {
-        let size = Bytes(end.bytes().checked_sub(base.bytes())?);
+        let size = end.offset_from(base)?;
         Some(Self { base, size })
     }
 
@@ -153,6 +185,16 @@ impl<A: Address> Range<A> {
     /// Whether a byte lies in both ranges.
     pub fn overlaps(self, other: Self) -> bool {
         !self.is_empty() && !other.is_empty() && self.base < other.end() && other.base < self.end()
+    }
+
+    /// The same bytes in another space, in which zero of this one lies at `zero`; `None` if they end beyond it.
+    pub fn placed_at<B: Address>(self, zero: B) -> Option<Range<B>> {
+        Range::new(zero.checked_add(self.base.distance())?, self.size)
+    }
+
+    /// The same bytes in another space, whose zero lies at `zero` of this one; `None` if they begin before it.
+    pub fn seen_from<B: Address>(self, zero: A) -> Option<Range<B>> {
+        Range::new(B::after(self.base.offset_from(zero)?), self.size)
     }
 
     /// The number of `unit`-aligned blocks that the range touches; `None` if `unit` is zero.
@@ -220,7 +262,7 @@ impl LbaSize {
 
     /// The offset of a block; `None` on overflow.
     pub fn offset_of(self, lba: Lba) -> Option<DeviceOffset> {
-        self.bytes().checked_mul(lba.0).map(|bytes| DeviceOffset(bytes.0))
+        self.bytes().checked_mul(lba.0).map(DeviceOffset::after)
     }
 
     /// The block that starts at `offset`; `None` if none does.
@@ -417,6 +459,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn bytes_are_the_same_in_each_space(zero in 0..1u64 << 40, base in 0..1u64 << 40, size in 0..1u64 << 40) {
+            let range = DeviceRange::new(DeviceOffset(base), Bytes(size)).unwrap();
+            let placed = range.placed_at(PhysAddr(zero)).unwrap();
+            prop_assert_eq!(placed, PhysRange::new(PhysAddr(zero + base), Bytes(size)).unwrap());
+            prop_assert_eq!(placed.seen_from(PhysAddr(zero)), Some(range));
+            prop_assert_eq!(placed.base().offset_from(PhysAddr(zero)), Some(Bytes(base)));
+            prop_assert_eq!(PhysAddr(zero).offset_from(PhysAddr(zero + base + 1)), None);
+            prop_assert_eq!(placed.seen_from::<DeviceOffset>(PhysAddr(zero + base + 1)), None);
+            prop_assert_eq!(range.placed_at(PhysAddr(u64::MAX - base - size)).map(PhysRange::size), Some(Bytes(size)));
+            prop_assert_eq!(range.placed_at(PhysAddr(u64::MAX - base - size + 1)), None);
+            prop_assert_eq!(DeviceOffset::after(Bytes(base)).distance(), Bytes(base));
+        }
+
         #[test]
         fn a_range_touches_the_blocks_of_its_first_and_last_byte(base in 0..1u64 << 40, size in 1..1u64 << 30, shift in 12..31u32) {
             let unit = 1u64 << shift;

@@ -4,13 +4,17 @@
 //! `label.c` (`nd_fletcher64`).
 
 use crate::mode::Mode;
+use std::io;
 use uuid::Uuid;
-use xen_pmem_format::units::{Address as _, Bytes, PAGE, PhysAddr, PhysRange, SUPERPAGE};
+use xen_pmem_format::read::ReadAt;
+use xen_pmem_format::units::{
+    Address as _, Bytes, DeviceOffset, NamespaceOffset, PAGE, PhysAddr, PhysRange, SUPERPAGE,
+};
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Where it stands, from the start of the namespace.
-pub const OFFSET: Bytes = Bytes(4096);
+pub const OFFSET: NamespaceOffset = NamespaceOffset(4096);
 /// Its bytes.
 pub const SIZE: usize = 4096;
 
@@ -91,6 +95,17 @@ struct Block {
 
 const _: () = assert!(size_of::<Block>() == SIZE);
 
+/// The bytes at `offset` of a namespace that `bytes` shows from its start, as the block device of a raw namespace does.
+///
+/// # Errors
+///
+/// If they cannot be read.
+pub fn read_at(bytes: &impl ReadAt, offset: NamespaceOffset) -> io::Result<[u8; SIZE]> {
+    let mut block = [0; SIZE];
+    bytes.read_exact_at(DeviceOffset::after(offset.distance()), &mut block)?;
+    Ok(block)
+}
+
 /// Reads the info block whose bytes stand at [`OFFSET`] of `namespace`.
 ///
 /// # Errors
@@ -122,18 +137,20 @@ pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, Invalid>
     } else {
         (0, 0)
     };
-    let data_offset = block.data_offset.get();
+    let data_offset = Bytes(block.data_offset.get());
     // The info block itself lies before the data.
-    if data_offset < 2 * OFFSET.0 {
+    if data_offset < RESERVE {
         return Err(Invalid::Value("data offset"));
     }
-    let start = u64::from(start_pad)
+    let start = namespace
+        .base()
         .checked_add(data_offset)
-        .and_then(|offset| namespace.base().0.checked_add(offset));
-    let end = namespace.end().0.checked_sub(u64::from(end_truncated));
+        .and_then(|start| start.checked_add(Bytes(start_pad.into())));
+    let size = namespace.size().checked_sub(Bytes(end_truncated.into()));
+    let end = size.and_then(|size| namespace.base().checked_add(size));
     let device_range = start
         .zip(end)
-        .and_then(|(start, end)| PhysRange::between(PhysAddr(start), PhysAddr(end)))
+        .and_then(|(start, end)| PhysRange::between(start, end))
         .filter(|range| !range.is_empty() && namespace.contains(*range))
         .ok_or(Invalid::Outside(namespace))?;
     Ok(Fsdax {

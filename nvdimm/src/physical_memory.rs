@@ -109,7 +109,7 @@ impl ReadAt for Window<'_> {
     }
 
     fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
-        let mut offset = Bytes(offset.0);
+        let mut offset = offset.distance();
         // A page at a time: the kernel makes the page tables of the whole mapping at once, and only what is copied is needed.
         for chunk in buf.chunks_mut(usize::try_from(PAGE.0).map_err(io::Error::other)?) {
             let length = Bytes(u64::try_from(chunk.len()).map_err(io::Error::other)?);

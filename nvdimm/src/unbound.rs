@@ -10,7 +10,7 @@ use crate::obstacle::Obstacle;
 use std::io;
 use uuid::Uuid;
 use xen_pmem_format::read::ReadAt;
-use xen_pmem_format::units::{Address as _, DeviceOffset, LbaSize, PhysAddr, PhysRange, SECTOR};
+use xen_pmem_format::units::{Address as _, LbaSize, NamespaceOffset, PhysAddr, PhysRange, SECTOR};
 
 /// What sysfs, or the firmware, says of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,12 +44,11 @@ pub fn foresee(unbound: &Unbound, range: PhysRange, bytes: &impl ReadAt) -> io::
     if unbound.force_raw {
         return raw;
     }
-    let mut block = [0; info_block::SIZE];
-    bytes.read_exact_at(DeviceOffset(0), &mut block)?;
+    let block = info_block::read_at(bytes, NamespaceOffset(0))?;
     if let Err(Invalid::OtherMode(Mode::Sector)) = info_block::fsdax(&block, range) {
         return Ok(WillBe::Unusable(Mode::Sector, Obstacle::Sector));
     }
-    bytes.read_exact_at(DeviceOffset(info_block::OFFSET.0), &mut block)?;
+    let block = info_block::read_at(bytes, info_block::OFFSET)?;
     match info_block::fsdax(&block, range) {
         Err(Invalid::Absent) => raw,
         Ok(Fsdax { namespace_uuid, .. }) if namespace_uuid != unbound.uuid => raw,

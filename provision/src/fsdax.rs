@@ -2,7 +2,7 @@
 
 use std::io;
 use uuid::Uuid;
-use xen_pmem_format::units::{Bytes, PhysRange, SUPERPAGE};
+use xen_pmem_format::units::{Address as _, Bytes, PhysRange, SUPERPAGE};
 use xen_pmem_nvdimm::info_block::{self, Fsdax, Unsuitable};
 
 /// What fsdax takes of a partition's start, when its memory map is in memory. The guest's block device begins behind it.
@@ -21,7 +21,7 @@ pub enum Head {
 
 /// Says what the first [`HEAD`] bytes of a partition at `range` are.
 pub fn head(bytes: &[u8], range: PhysRange) -> Head {
-    let at = usize::try_from(info_block::OFFSET.0).unwrap_or(usize::MAX);
+    let at = usize::try_from(info_block::OFFSET.bytes()).unwrap_or(usize::MAX);
     let block = bytes.get(at..).and_then(|rest| rest.first_chunk());
     if let Some(fsdax) = block.and_then(|block| info_block::fsdax(block, range).ok()) {
         return Head::Prepared(fsdax);

@@ -1,7 +1,7 @@
 //! The size of a device and where it lies in physical address space.
 
 use xen_pmem_format::sizing::Namespace;
-use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, LbaSize, PhysAddr, PhysRange};
+use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, LbaSize, NamespaceOffset, PhysAddr, PhysRange};
 
 /// What a plan must know of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +32,12 @@ impl Geometry {
         }
     }
 
-    /// Where the device starts in its namespace, in bytes.
-    pub fn device_in_namespace(&self) -> Bytes {
+    /// Where the device starts in its namespace.
+    pub fn device_in_namespace(&self) -> NamespaceOffset {
         let start = self
             .placement
-            .and_then(|placement| placement.device_start.0.checked_sub(placement.namespace.base().0));
-        Bytes(start.unwrap_or(0))
+            .and_then(|placement| placement.device_start.offset_from(placement.namespace.base()));
+        start.map_or(NamespaceOffset(0), NamespaceOffset::after)
     }
 
     /// The physical address of the device's first byte; where it is unknown, zero, which is as aligned as can be.
@@ -47,20 +47,20 @@ impl Geometry {
 
     /// The physical address of an offset, if it is known where the device lies.
     pub fn address(&self, offset: DeviceOffset) -> Option<PhysAddr> {
-        self.placement?.device_start.checked_add(Bytes(offset.0))
+        self.placement?.device_start.checked_add(offset.distance())
     }
 
     /// The first offset at or after `offset` whose physical address is a multiple of `unit`.
     pub fn align_up(&self, offset: DeviceOffset, unit: Bytes) -> Option<DeviceOffset> {
         let start = self.start();
-        let aligned = start.checked_add(Bytes(offset.0))?.align_up(unit)?;
-        aligned.0.checked_sub(start.0).map(DeviceOffset)
+        let aligned = start.checked_add(offset.distance())?.align_up(unit)?;
+        aligned.offset_from(start).map(DeviceOffset::after)
     }
 
     /// The last offset at or before `offset` whose physical address is a multiple of `unit`; `None` if that lies before the device.
     pub fn align_down(&self, offset: DeviceOffset, unit: Bytes) -> Option<DeviceOffset> {
         let start = self.start();
-        let aligned = start.checked_add(Bytes(offset.0))?.align_down(unit);
-        aligned.0.checked_sub(start.0).map(DeviceOffset)
+        let aligned = start.checked_add(offset.distance())?.align_down(unit);
+        aligned.offset_from(start).map(DeviceOffset::after)
     }
 }

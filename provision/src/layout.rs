@@ -118,14 +118,14 @@ impl Layout {
     /// What a preparation takes: all that lies before the first partition, the area that Xen gets among it, and the backup table's
     /// place.
     pub fn taken(&self, geometry: &Geometry) -> Vec<DeviceRange> {
-        let before = DeviceRange::clamped(DeviceOffset(0), Bytes(self.reserved.base().0));
+        let before = DeviceRange::clamped(DeviceOffset(0), self.reserved.base().distance());
         vec![before, self.reserved, self.tail(geometry)]
     }
 
     /// The place of the backup table.
     fn tail(&self, geometry: &Geometry) -> DeviceRange {
-        let size = geometry.device_size.0.saturating_sub(self.usable.end().0);
-        DeviceRange::clamped(self.usable.end(), Bytes(size))
+        let size = DeviceOffset::after(geometry.device_size).offset_from(self.usable.end());
+        DeviceRange::clamped(self.usable.end(), size.unwrap_or_default())
     }
 }
 
@@ -224,7 +224,7 @@ pub fn layout(
     };
     let end = device_size
         .checked_sub(backup_table)
-        .map(|end| DeviceOffset(end.0))
+        .map(DeviceOffset::after)
         .ok_or_else(too_small)?;
     let usable = DeviceRange::between(reserved.end(), end).ok_or_else(too_small)?;
 
@@ -308,5 +308,5 @@ fn least_size(
         };
         end = geometry.align_up(end, SUPERPAGE)?.checked_add(size)?;
     }
-    Bytes(end.0).checked_add(backup_table)?.align_up(PAGE)
+    end.distance().checked_add(backup_table)?.align_up(PAGE)
 }

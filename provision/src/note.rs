@@ -4,7 +4,7 @@ use crate::geometry::Geometry;
 use crate::layout::{Layout, PartitionSize};
 use std::fmt;
 use xen_pmem_format::inspect::Inspection;
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, PhysAddr, PhysRange, SUPERPAGE};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, PhysAddr, SUPERPAGE};
 use xen_pmem_nvdimm::fsdax::{self, Objection};
 
 /// A note on a partition.
@@ -71,8 +71,10 @@ pub fn of_device(inspection: &Inspection, geometry: &Geometry) -> Vec<Note> {
 
 /// Of a device at an unknown address, offsets are taken for addresses.
 fn no_fsdax(number: u32, range: DeviceRange, geometry: &Geometry) -> Option<Note> {
-    let start = geometry.address(range.base()).unwrap_or(PhysAddr(range.base().0));
-    let objection = fsdax::objection(PhysRange::new(start, range.size())?)?;
+    let start = geometry
+        .placement
+        .map_or(PhysAddr(0), |placement| placement.device_start);
+    let objection = fsdax::objection(range.placed_at(start)?)?;
     Some(Note::NoFsdax { number, objection })
 }
 

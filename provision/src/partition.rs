@@ -93,7 +93,7 @@ impl Partition {
         let (place, name) = entry(&inspection, number)?;
         let file = image.file().try_clone().map_err(target::Error::Open)?;
         // Of an image offsets are taken for addresses.
-        let range = PhysRange::new(PhysAddr(place.base().0), place.size()).ok_or(Error::Overflow)?;
+        let range = place.placed_at(PhysAddr(0)).ok_or(Error::Overflow)?;
         Ok(Self {
             file,
             place,
@@ -121,18 +121,17 @@ impl Partition {
         let in_bytes =
             |attribute| sysfs_number(&folder.join(attribute)).and_then(|sectors| SECTOR.checked_mul(sectors));
         let kernel = (in_bytes("start"), in_bytes("size"));
-        if kernel != (Some(Bytes(range.base().0)), Some(range.size())) {
+        if kernel != (Some(range.base().distance()), Some(range.size())) {
             return Err(Error::Moved(number));
         }
         let start = match disk.found() {
             Found::Raw(placement) | Found::Fsdax(placement) => placement.device_start,
             _ => PhysAddr(0),
         };
-        let start = start.checked_add(Bytes(range.base().0)).ok_or(Error::Overflow)?;
         Ok(Self {
             file: target::open_exclusively(&node(&folder))?,
             place: DeviceRange::new(DeviceOffset(0), range.size()).ok_or(Error::Overflow)?,
-            range: PhysRange::new(start, range.size()).ok_or(Error::Overflow)?,
+            range: range.placed_at(start).ok_or(Error::Overflow)?,
             number,
             name,
             is_block: true,

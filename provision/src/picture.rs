@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::sizing::Need;
 use xen_pmem_format::superblock::Which;
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
+use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange};
 
 /// A row of the picture.
 struct Row {
@@ -51,7 +51,7 @@ fn heading(geometry: &Geometry) -> String {
 
 /// The rows that every prepared device has, up to the reserved area.
 fn head_rows(table_end: DeviceOffset, reserved: DeviceRange) -> Vec<Row> {
-    let head = DeviceRange::clamped(DeviceOffset(0), Bytes(table_end.0));
+    let head = DeviceRange::clamped(DeviceOffset(0), table_end.distance());
     let mut rows = vec![Row {
         range: head,
         what: "partition table".to_owned(),
@@ -131,7 +131,7 @@ pub fn of_plan(target: &str, layout: &Layout, geometry: &Geometry) -> String {
             what: format!("partition {number} {:?}", request.name),
         });
     }
-    if let Some(backup) = DeviceRange::between(layout.usable.end(), DeviceOffset(geometry.device_size.0)) {
+    if let Some(backup) = DeviceRange::between(layout.usable.end(), DeviceOffset::after(geometry.device_size)) {
         all.push(Row {
             range: backup,
             what: "backup of the partition table".to_owned(),

@@ -16,7 +16,7 @@ use xen_pmem_format::inspect::{Inspection, inspect};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::{SuperBlock, Which};
 use xen_pmem_format::table::{DEFAULT_ENTRIES, Place, Table};
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
+use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange};
 
 /// Why nothing is restored.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +142,7 @@ fn refuse_loss<D: ReadAt + ?Sized>(
 /// The plan that puts the pieces back byte by byte.
 fn as_they_are(backup: &Backup, wanted: &Inspection) -> Plan {
     let pieces: Vec<(DeviceOffset, Vec<u8>)> = backup.pieces().collect();
-    let device_end = DeviceOffset(wanted.device_size.0);
+    let device_end = DeviceOffset::after(wanted.device_size);
     let writable = pieces.iter().map(|(offset, bytes)| {
         let range = DeviceRange::clamped(*offset, Bytes(u64::try_from(bytes.len()).unwrap_or(u64::MAX)));
         let part = if range.end() <= Which::Primary.offset() {

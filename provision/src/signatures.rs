@@ -183,7 +183,7 @@ fn beginning_at<D: ReadAt + ?Sized>(
     inspection: &Inspection,
     start: DeviceOffset,
 ) -> io::Result<Vec<Trace>> {
-    let end = DeviceOffset(inspection.device_size.0);
+    let end = DeviceOffset::after(inspection.device_size);
     let Some(rest) = DeviceRange::between(start, end) else {
         return Ok(Vec::new());
     };

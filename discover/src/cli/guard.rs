@@ -51,7 +51,7 @@ mod watching {
     use std::time::Duration;
     use xen_pmem_cli::exit::ExitStatus;
     use xen_pmem_cli::{Failure, Flags, Printed};
-    use xen_pmem_format::units::{DeviceOffset, DeviceRange};
+    use xen_pmem_format::units::DeviceRange;
 
     /// How often offences that no event has told of are counted.
     const INTERVAL: Duration = Duration::from_secs(1);
@@ -187,8 +187,7 @@ mod watching {
             return None;
         }
         let (reserved, disk) = (device.reserved?.0, device.device_range?.0);
-        let start = reserved.base().0.checked_sub(disk.base().0)?;
-        let area = DeviceRange::new(DeviceOffset(start), reserved.size())?;
+        let area: DeviceRange = reserved.seen_from(disk.base())?;
         let number = std::fs::metadata(&device.device).ok()?.rdev();
         let number = DiskNumber::new(rustix::fs::major(number), rustix::fs::minor(number))?;
         Some((number, area))

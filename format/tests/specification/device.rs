@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::{SuperBlock, Which};
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, LbaSize};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, LbaSize, NamespaceOffset};
 
 pub(crate) const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
@@ -297,7 +297,7 @@ pub(crate) fn superblock(size: u64) -> SuperBlock {
     content.device_size = Bytes(size);
     content.reserved = DeviceRange::new(DeviceOffset(2 * MIB), Bytes(4 * MIB)).unwrap();
     content.planned.namespace_size = Bytes(size);
-    content.planned.device_in_namespace = Bytes(0);
+    content.planned.device_in_namespace = NamespaceOffset(0);
     content.address_hint = None;
     content
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::{COPY_SIZE, Creator, Features, Planned, SuperBlock, UnixTime, Which};
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, PhysAddr};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, NamespaceOffset, PhysAddr};
 
 pub(crate) type Page = [u8; COPY_SIZE];
 
@@ -20,7 +20,7 @@ pub(crate) fn content() -> SuperBlock {
         planned: Planned {
             entries: EntrySizes::XEN_X86_64,
             namespace_size: Bytes(512 << 20),
-            device_in_namespace: Bytes(2 << 20),
+            device_in_namespace: NamespaceOffset(2 << 20),
         },
         address_hint: Some(PhysAddr(0x1_0020_0000)),
         created: UnixTime(1_767_225_600),

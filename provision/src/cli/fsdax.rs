@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use uuid::Uuid;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
+use xen_pmem_format::units::Address as _;
 use xen_pmem_nvdimm::info_block;
 
 /// What the info block hides, and what it is good for.
@@ -119,16 +120,16 @@ fn write(partition: &Partition, block: &[u8; info_block::SIZE]) -> Result<(), Er
     let signature = signature.map(std::mem::take).unwrap_or_default();
     let flush = || partition.flush().map_err(io("making the info block durable"));
     partition
-        .write_all_at(info_block::OFFSET, &body)
+        .write_all_at(info_block::OFFSET.distance(), &body)
         .map_err(io("writing the info block"))?;
     flush()?;
     partition
-        .write_all_at(info_block::OFFSET, &signature)
+        .write_all_at(info_block::OFFSET.distance(), &signature)
         .map_err(io("writing the info block's signature"))?;
     flush()?;
     let mut found = [0; info_block::SIZE];
     partition
-        .read_exact_at(info_block::OFFSET, &mut found)
+        .read_exact_at(info_block::OFFSET.distance(), &mut found)
         .map_err(io("reading the info block back"))?;
     if found != *block {
         let error = io::Error::other("it is not what was written");

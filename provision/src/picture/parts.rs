@@ -2,7 +2,7 @@
 
 use xen_pmem_format::inspect::Inspection;
 use xen_pmem_format::superblock::Which;
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
+use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange};
 
 /// What a part is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub fn of(inspection: &Inspection) -> Vec<Part> {
                 format!("partition {} {:?}", it.number, it.name),
             )
         }));
-        if let Some(backup) = DeviceRange::between(table.usable().end(), DeviceOffset(size.0)) {
+        if let Some(backup) = DeviceRange::between(table.usable().end(), DeviceOffset::after(size)) {
             parts.push(Part::new(Kind::Table, backup, "backup of the partition table"));
         }
     }
@@ -96,7 +96,7 @@ fn filled(parts: Vec<Part>, size: Bytes) -> Vec<Part> {
         at = part.range.end();
         all.push(part);
     }
-    if let Some(rest) = DeviceRange::between(at, DeviceOffset(size.0)).filter(|rest| !rest.is_empty()) {
+    if let Some(rest) = DeviceRange::between(at, DeviceOffset::after(size)).filter(|rest| !rest.is_empty()) {
         all.push(Part::new(Kind::Unused, rest, "unused"));
     }
     all

@@ -66,7 +66,7 @@ enum Page {
 }
 
 fn page<D: ReadAt + ?Sized>(device: &D, size: Bytes, which: Which) -> io::Result<Page> {
-    if which.range().end() > DeviceOffset(size.0) {
+    if which.range().end() > DeviceOffset::after(size) {
         return Ok(Page::Zero);
     }
     let mut bytes = [0; COPY_SIZE];

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::{COPY_SIZE, Creator, Features, Planned, SuperBlock, UnixTime, Which};
 use xen_pmem_format::table::entry_blocks;
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, LbaSize};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, LbaSize, NamespaceOffset};
 use xen_pmem_provision::geometry::Geometry;
 use xen_pmem_provision::init::{self, Request};
 use xen_pmem_provision::layout::{PartitionRequest, PartitionSize, Reserve};
@@ -264,7 +264,7 @@ impl Theirs {
                 planned: Planned {
                     entries: EntrySizes::XEN_X86_64,
                     namespace_size: Bytes(disk.len()),
-                    device_in_namespace: Bytes(0),
+                    device_in_namespace: NamespaceOffset(0),
                 },
                 address_hint: None,
                 created: UnixTime(1),

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use uuid::Uuid;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::{Creator, Features, Planned, SuperBlock, UnixTime, Which};
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, NamespaceOffset};
 
 pub(crate) const MIB: u64 = 1 << 20;
 /// The smallest disk that these tests use.
@@ -64,7 +64,7 @@ impl Disk {
             planned: Planned {
                 entries: EntrySizes::XEN_X86_64,
                 namespace_size: Bytes(SIZE),
-                device_in_namespace: Bytes(0),
+                device_in_namespace: NamespaceOffset(0),
             },
             address_hint: None,
             created: UnixTime(1_700_000_000),

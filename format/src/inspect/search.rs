@@ -23,14 +23,10 @@ pub struct Found {
     pub superblock: SuperBlock,
 }
 
-/// Looks through the gap of `table`, its fixed places left out, and puts the valid copies found there in place of the readings that
-/// are not: of each kind the one with the highest sequence number.
+/// Looks through the gap of `table` and puts the valid copies found there in place of the readings that are not: of each kind the one
+/// with the highest sequence number. A copy of one kind at the fixed place of the other is found, too.
 pub(super) fn fill_in<D: ReadAt + ?Sized>(device: &D, table: &Table, copies: &mut [CopyReport; 2]) {
     each_copy(device, table, |found, page| {
-        // What stands at a fixed place has been judged, as the copy that belongs there.
-        if Which::BOTH.into_iter().any(|which| which.offset() == found.offset) {
-            return;
-        }
         let Some(report) = copies.iter_mut().find(|report| report.which == found.which) else {
             return;
         };

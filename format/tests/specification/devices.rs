@@ -182,7 +182,8 @@ fn vectors() -> Vec<Vector> {
             seal_copy(d, at);
         })),
         Vector("other-signature", &[13, 19], "degraded", changed(|d| d.copy_at(B, PRIMARY, &ok))),
-        Vector("other-signature-only", &[13, 14, 20], "damaged", without_copies(|d| d.copy_at(B, PRIMARY, &ok))),
+        Vector("other-signature-only", &[13, 14, 31], "degraded", without_copies(|d| d.copy_at(B, PRIMARY, &ok))),
+        Vector("crossed-copies", &[13, 14, 31], "degraded", without_copies(|d| { d.copy_at(B, PRIMARY, &ok); d.copy_at(P, BACKUP, &ok); })),
         Vector("copy-elsewhere", &[14, 31], "degraded", without_copies(|d| d.copy_at(P, 0x6000, &ok))),
         Vector("copies-elsewhere", &[14, 17], "degraded", without_copies(|d| {
             d.copy_at(P, 0x6000, &ok);

@@ -389,7 +389,7 @@ static const char *judge_device(const struct device *d, uint64_t *base, uint64_t
         for (uint64_t o = next_data(d, from); o + XEN_PMEM_COPY_SIZE <= gap_end && o - from < XEN_PMEM_SEARCH_LIMIT;
              o = next_data(d, o + 4096)) {
             const uint8_t *page = d->bytes + o;
-            if (o == place[0] || o == place[1] || !has_signature(page))
+            if (!has_signature(page))
                 continue;
             int i = page[7] == 'B';
             if (read_copy(d, o, i, t) != VALID)

@@ -183,15 +183,16 @@ fn copies_of_one_kind_that_contradict_each_other_are_not_believed() {
 }
 
 #[test]
-fn a_fixed_place_is_not_searched() {
-    // A valid page of the other kind at a fixed place is corrupt there, and found nowhere else.
+fn a_fixed_place_is_searched_for_the_other_kind() {
+    // It is corrupt as the copy that belongs there, and found as the other one.
     let mut disk = Disk::prepared();
     disk.wipe(Which::Backup.offset().0, 4096);
     let place = Which::Primary.offset();
     disk.put(place.0, &superblock().encode_at(Which::Backup, place));
     let inspection = disk.inspect();
-    assert_eq!(inspection.state, State::Damaged, "{}", inspection.reasons());
-    assert_eq!(inspection.copy(Which::Backup).reading, Reading::Missing);
+    assert_eq!(inspection.state, State::Degraded, "{}", inspection.reasons());
+    assert_eq!(inspection.copy(Which::Backup).offset, place);
+    assert!(matches!(inspection.copy(Which::Primary).reading, Reading::Corrupt(_)));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::step::{self, Step};
 use gptman::{GPTHeader, GPTPartitionEntry};
 use std::io::{self, Seek, SeekFrom, Write};
 use uuid::Uuid;
+use xen_pmem_format::mbr::{self, BlockZero};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::table::{DEFAULT_ENTRIES, ENTRY_SIZE, Place, SIGNATURE, Table, entry_blocks, last_lba};
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize, PAGE};
@@ -16,7 +17,7 @@ use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize, PAG
 /// The bytes of a header that carry meaning.
 const HEADER_SIZE: u32 = 92;
 /// The bytes at the start of block 0 that belong to a boot loader.
-pub const BOOT_CODE: usize = 440;
+const BOOT_CODE: usize = 440;
 
 /// A partition's entry to be.
 #[derive(Clone, Debug)]
@@ -113,7 +114,7 @@ impl Tables {
     /// The table that is there, with its first usable block moved to `first_usable`, its entries behind the header, and its backup
     /// at the end of the device, on a device whose block 0 begins with `block_0`.
     ///
-    /// The last usable block stays where it is, or moves where the device's size has changed.
+    /// The last usable block stays where it is, or moves where the device's size has changed. A hybrid MBR stays as it is.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ impl Tables {
         };
         Ok(Self {
             lba_size,
-            block_0: protective_mbr(block_0, lba_size, device_size),
+            block_0: kept_mbr(block_0, lba_size, device_size),
             primary,
             entries: table.entries().to_vec(),
         })
@@ -242,6 +243,14 @@ impl Tables {
     }
 }
 
+/// Block 0 of a device whose table is changed: a hybrid MBR as it is, for its other records are somebody's; otherwise a new protective one.
+fn kept_mbr(there: &[u8], lba_size: LbaSize, device_size: Bytes) -> Vec<u8> {
+    match BlockZero::of(there, lba_size) {
+        BlockZero::Protective { others } if !others.is_empty() => there.to_vec(),
+        _ => protective_mbr(there, lba_size, device_size),
+    }
+}
+
 /// Block 0: an MBR with one partition of type EEh over the whole device, so that tools which know no GPT see no free space, behind the
 /// boot loader's bytes of what is there.
 fn protective_mbr(there: &[u8], lba_size: LbaSize, device_size: Bytes) -> Vec<u8> {
@@ -259,13 +268,13 @@ fn protective_mbr(there: &[u8], lba_size: LbaSize, device_size: Bytes) -> Vec<u8
     mbr
 }
 
-/// Reads the bytes of block 0 that a new protective MBR keeps.
+/// Reads the MBR of a device, of which a new one keeps a part.
 ///
 /// # Errors
 ///
 /// If they cannot be read.
 pub fn block_0<D: ReadAt + ?Sized>(device: &D) -> io::Result<Vec<u8>> {
-    let mut block = vec![0; BOOT_CODE];
+    let mut block = vec![0; mbr::SIZE];
     device.read_exact_at(DeviceOffset(0), &mut block)?;
     Ok(block)
 }

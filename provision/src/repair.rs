@@ -14,7 +14,7 @@ use std::io;
 use xen_pmem_format::inspect::{Inspection, State, inspect};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::Which;
-use xen_pmem_format::units::{DeviceOffset, DeviceRange};
+use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
 
 /// Why nothing is repaired.
 #[derive(Debug, thiserror::Error)]
@@ -55,10 +55,13 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>) -> Result<Plan, Error> {
     }
     let damaged = inspection.reservation().is_none();
     if damaged && !plan::refuse_foreign(before)?.0.is_empty() {
-        // What another tool has left over the primary table is given up: judge the device without it.
+        // What another tool has left before the copies is given up, but not a valid table: judge the device without it.
         let mut without = Overlay::new(device);
-        let primary_table = DeviceRange::between(DeviceOffset(0), Which::Primary.offset());
-        without.zero(primary_table.unwrap_or(Which::Primary.range()))?;
+        let size = match inspection.primary_table {
+            Ok(_) => inspection.lba_size.bytes(),
+            Err(_) => Bytes(Which::Primary.offset().0),
+        };
+        without.zero(DeviceRange::clamped(DeviceOffset(0), size))?;
         let inspection = inspect(&without, Some(inspection.lba_size))?;
         return steps(device, &inspection, &block_0(&without)?);
     }

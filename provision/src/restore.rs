@@ -1,7 +1,7 @@
 //! The plan that puts saved pieces back.
 
 use crate::backup::Backup;
-use crate::clearing;
+use crate::clearing::{self, Clearing};
 use crate::commit::{self, Content};
 use crate::gpt::{Tables, Unfit, block_0};
 use crate::overlay::Overlay;
@@ -13,6 +13,7 @@ use std::io;
 use uuid::Uuid;
 use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::{Inspection, inspect};
+use xen_pmem_format::mbr::BlockZero;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::{SuperBlock, Which};
 use xen_pmem_format::table::{DEFAULT_ENTRIES, Place, Table};
@@ -82,7 +83,11 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, backup: &Backup) -> Resu
         refuse_loss(before, &there, superblock, table)?;
     }
     let first_usable = table.usable().base().max(superblock.reserved.end());
-    let tables = Tables::changed(table, device_size, first_usable, &block_0(&restored)?)?;
+    let mbr = block_0(&restored)?;
+    let tables = Tables::changed(table, device_size, first_usable, &mbr)?;
+    if !force {
+        refuse_silent_loss(device, &there, &tables, &mbr)?;
+    }
     let content = Content::over(&restored, &wanted, *superblock)?;
     // A reservation that differs goes first: half of the one and half of the other must never be seen as one.
     let mut steps = Vec::new();
@@ -137,6 +142,37 @@ fn refuse_loss<D: ReadAt + ?Sized>(
     }
     plan::refuse_foreign(before)?;
     Ok(())
+}
+
+/// Refuses to write over what no signature tells of: other records of a hybrid MBR, and data before the super blocks.
+fn refuse_silent_loss<D: ReadAt + ?Sized>(
+    device: &D,
+    there: &Inspection,
+    tables: &Tables,
+    mbr: &[u8],
+) -> Result<(), Error> {
+    if let Ok(BlockZero::Protective { others }) = &there.block_0
+        && !others.is_empty()
+        && block_0(device)? != mbr
+    {
+        return Err(Error::Replaces("a hybrid MBR".to_owned()));
+    }
+    let gap = clearing::gap(tables.shape());
+    let clearing = Clearing::plan(device, there, tables)?;
+    let unknown = clearing
+        .before
+        .iter()
+        .chain(&clearing.after)
+        .find_map(|step| match step {
+            Step::Write { offset, .. } if *offset >= gap.base() => Some(*offset),
+            _ => None,
+        });
+    match unknown {
+        Some(offset) => Err(Error::Replaces(format!(
+            "data of an unknown kind from offset {offset} on"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The plan that puts the pieces back byte by byte.

@@ -13,6 +13,7 @@ use std::path::Path;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::Inspection;
+use xen_pmem_format::mbr::BlockZero;
 
 /// A write as a document has it.
 #[derive(Serialize)]
@@ -101,9 +102,19 @@ impl<'c> Change<'c> {
         let lost = checked.given_up();
         let after = write(path, &mut self.target, &checked, lost, self.force, self.flags)?;
         let document = self.document(&name, &after)?;
-        self.flags.print(&document, || format!("{name}: {done}\n"))?;
+        let hybrid = if has_hybrid_mbr(&after) && !checked.steps().is_empty() {
+            "; the hybrid MBR stays as it is"
+        } else {
+            ""
+        };
+        self.flags.print(&document, || format!("{name}: {done}{hybrid}\n"))?;
         Ok(ExitStatus::Done)
     }
+}
+
+/// Whether the MBR has records of other partitions beside the protective one.
+fn has_hybrid_mbr(inspection: &Inspection) -> bool {
+    matches!(&inspection.block_0, Ok(BlockZero::Protective { others }) if !others.is_empty())
 }
 
 /// A target as it is, for a plan.

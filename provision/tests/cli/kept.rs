@@ -222,7 +222,11 @@ fn a_swap_area_on_the_whole_disk_is_given_up_only_by_force_and_saved() {
         let state = if command == "remove" { 4 } else { 0 };
         provision(&["verify", "-q"], &path).code(state);
         let saved = images.only_backup_of(command);
-        assert!(std::fs::metadata(saved).unwrap().len() > 0);
+        restore(&path, &[saved.to_str().unwrap(), "-q", "--force"]).success();
+        assert!(
+            std::fs::read(&path).unwrap() == before,
+            "{command}: the swap area is back"
+        );
     }
 }
 
@@ -270,9 +274,11 @@ fn copies_at_unusual_places_are_taken_along() {
         let place = which.other().offset();
         file.write_all_at(&content.encode_at(which, place), place.0).unwrap();
     }
-    provision(&["repair"], &path).success();
-    provision(&["verify"], &path).success();
+    provision(&["repair"], &path).code(5);
     provision(&["remove"], &path).success();
+    for which in Which::BOTH {
+        assert_eq!(page(&file, which.offset().0), [0; COPY_SIZE]);
+    }
     provision(&["verify", "-q"], &path).code(4);
 }
 
@@ -452,4 +458,70 @@ fn tables_that_differ_are_not_written_over_each_other() {
     assert!(done.status.success(), "{command}: {done:?}");
     provision(&["repair"], &path).success();
     provision(&["verify"], &path).success();
+}
+
+#[test]
+fn a_hybrid_mbr_stays() {
+    let images = Images::new();
+    let path = images.prepared("image");
+    let saved = images.path("saved");
+    let saved = saved.to_str().unwrap();
+    let backup = |file: &str| {
+        let mut backup = assert_cmd::Command::cargo_bin("xen-pmem-provision").unwrap();
+        backup.arg("backup").arg(&path).arg(file).assert().success();
+    };
+    backup(saved);
+    let made = Command::new("sgdisk").arg("--hybrid=1").arg(&path).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let file = open(&path);
+    let mbr = page(&file, 0)[..512].to_vec();
+    assert_ne!(mbr[462 + 4], 0, "another record");
+    provision(&["verify"], &path).success();
+    let hybrid = images.path("hybrid");
+    backup(hybrid.to_str().unwrap());
+
+    // A backup that would replace it needs force, one that has it does not.
+    let said = sentence(&restore(&path, &[saved]).code(3), &path);
+    assert!(said.contains("a hybrid MBR"), "{said}");
+    restore(&path, &[hybrid.to_str().unwrap()]).success();
+    assert_eq!(page(&file, 0)[..512], mbr);
+
+    file.write_all_at(&[0; 33 * 512], SIZE - 33 * 512).unwrap();
+    for command in ["repair", "remove"] {
+        let done = provision(&[command], &path).success();
+        let said = String::from_utf8(done.get_output().stdout.clone()).unwrap();
+        assert!(said.contains("the hybrid MBR stays as it is"), "{said}");
+        assert_eq!(page(&file, 0)[..512], mbr, "{command}");
+    }
+    restore(&path, &[saved, "-q", "--force"]).success();
+    assert_eq!(page(&file, 0)[462 + 4], 0);
+    let before = images.only_backup_of("image");
+    assert!(std::fs::read_to_string(before).unwrap().contains("\"offset\": 0"));
+}
+
+#[test]
+fn unknown_data_before_the_super_blocks_is_not_cleared_silently() {
+    let images = Images::new();
+    let path = images.prepared("image");
+    let saved = images.path("saved");
+    let saved = saved.to_str().unwrap();
+    let mut backup = assert_cmd::Command::cargo_bin("xen-pmem-provision").unwrap();
+    backup.arg("backup").arg(&path).arg(saved).assert().success();
+    let good = std::fs::read(&path).unwrap();
+    let file = open(&path);
+    file.write_all_at(&[0; 34 * 512], 0).unwrap();
+    file.write_all_at(&[0; 33 * 512], SIZE - 33 * 512).unwrap();
+    file.write_all_at(b"somebody's", 0x2_3456).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let said = sentence(&restore(&path, &[saved]).code(3), &path);
+    assert!(
+        said.contains("data of an unknown kind from offset 0x23000 on"),
+        "{said}"
+    );
+    assert!(std::fs::read(&path).unwrap() == before);
+    restore(&path, &[saved, "-q", "--force"]).success();
+    assert!(std::fs::read(&path).unwrap() == good);
+    let saved = images.only_backup_of("image");
+    restore(&path, &[saved.to_str().unwrap(), "-q", "--force"]).success();
+    assert!(std::fs::read(&path).unwrap() == before);
 }

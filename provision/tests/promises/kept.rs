@@ -207,3 +207,22 @@ fn what_is_not_refused_keeps_its_promise() {
         assert!(count > 5, "{command} was done {count} times: {done:?}");
     }
 }
+
+/// The cases that the property has found.
+#[test]
+fn cases_that_were_wrong_once() {
+    let repair_of_a_foreign_block_0 = Case {
+        size: 20 * MIB,
+        lba_size: LbaSize::B4096,
+        device: false,
+        origin: Origin::Ours(Vec::new()),
+        events: vec![Event::ExtendLast(5), Event::Swap],
+        command: Command::Repair,
+        force: true,
+    };
+    for case in [repair_of_a_foreign_block_0] {
+        let done = RefCell::new(BTreeMap::new());
+        run(&case, &done).unwrap();
+        assert_eq!(done.into_inner().len(), 1, "{case:?} is not refused");
+    }
+}

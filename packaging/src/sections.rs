@@ -155,6 +155,42 @@ pub(crate) const ALL: &[Page] = &[
         ],
     },
     Page {
+        command: "xen-pmem-provision fsdax",
+        examples: &[
+            (
+                "Make a partition come up in fsdax mode in its guest:",
+                "xen-pmem-provision fsdax /dev/pmem0p1",
+            ),
+            (
+                "The second partition of an image, looking only:",
+                "xen-pmem-provision fsdax nvdimm.img --partition 2 --dry-run",
+            ),
+        ],
+        files: &[SYSFS],
+        see_also: &[
+            "xen-pmem-provision-wipe(8)",
+            "ndctl-create-namespace(1)",
+        ],
+    },
+    Page {
+        command: "xen-pmem-provision wipe",
+        examples: &[
+            (
+                "Zero a partition before it goes to another guest:",
+                "xen-pmem-provision wipe /dev/pmem0p1 --yes",
+            ),
+            (
+                "Go on where an interrupted run ended:",
+                "xen-pmem-provision wipe /dev/pmem0p1 --yes --from 0x180000000",
+            ),
+        ],
+        files: &[SYSFS],
+        see_also: &[
+            "xen-pmem-provision-fsdax(8)",
+            "blkdiscard(8)",
+        ],
+    },
+    Page {
         command: "xen-pmem-provision show",
         examples: &[
             ("Show a device:", "xen-pmem-provision show /dev/pmem0"),

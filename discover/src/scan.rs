@@ -109,7 +109,7 @@ pub fn scan(options: &Options) -> Result<Outcome, Error> {
         }
     }
     let nothing = namespaces.is_empty() && failures.is_empty();
-    if nothing && !options.sysfs.path().join("bus").is_dir() {
+    if nothing && !options.sysfs.directory("bus").exists() {
         return Err(Error::NoSysfs(options.sysfs.path().to_path_buf()));
     }
     let memory = options.memory.as_deref().map(open_memory).transpose()?;

@@ -6,8 +6,10 @@
 use rustix::fs::{CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::{Errno, retry_on_intr};
 use std::fmt;
+use std::fs::Metadata;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use xen_pmem_format::units::{Bytes, PhysAddr};
 
@@ -127,6 +129,14 @@ impl SysfsRoot {
         let list = Directory(self.0.join("bus/xen-backend/devices"));
         let names = list.entries().unwrap_or_default();
         names.iter().filter_map(|name| list.follow(name)).collect()
+    }
+
+    /// The block device with the device number of `node`, a block device's node; a directory that is not there if there is none.
+    pub fn block_device_of(&self, node: &Metadata) -> Directory {
+        let number = node.rdev();
+        let number = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
+        let list = self.directory("dev/block");
+        list.follow(&number).unwrap_or_else(|| list.child(&number))
     }
 
     /// The block device with the number `major:minor`.

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 mod canvas;
 mod change;
+mod exit;
 mod fsdax;
 pub(crate) mod init;
 pub(crate) mod remove;
@@ -17,9 +18,10 @@ use crate::document::Document;
 use crate::plan::Refusal;
 use crate::target;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
-use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::exit::{ExitStatus, Exits};
 use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::State;
 
@@ -109,8 +111,8 @@ pub(crate) fn failure(target: &Path, status: ExitStatus, error: impl std::fmt::D
 }
 
 /// Why a target cannot be used.
-pub(crate) fn unusable(path: &Path, error: &target::Error) -> Failure {
-    failure(path, error.exit_status(), error)
+pub(crate) fn unusable(path: &Path, error: &(impl Exits + Display)) -> Failure {
+    failure(path, error.exit_status(), error.told())
 }
 
 /// Why a plan is not carried out on a target.
@@ -127,7 +129,7 @@ pub(crate) fn refused(path: &Path, refusal: &Refusal) -> Failure {
 
 /// Why a target cannot be looked at; where a document is asked for, it says so too.
 pub(crate) fn unusable_document(path: &Path, error: &target::Error, flags: Flags) -> Failure {
-    let document = Document::of_unusable(&path.display().to_string(), error.to_string());
+    let document = Document::of_unusable(&path.display().to_string(), error.told());
     // In words it is said once, on standard error.
     match flags.print(&document, String::new) {
         Ok(()) => unusable(path, error),

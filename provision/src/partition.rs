@@ -6,13 +6,13 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_format::inspect::Inspection;
 use xen_pmem_format::read::ReadAt as _;
 use xen_pmem_format::table::Table;
 use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange, PhysAddr, PhysRange, SECTOR};
+use xen_pmem_nvdimm::sysfs::{self, Directory, SysfsRoot};
 
 /// An open partition. Offsets are counted from its start, and nothing outside of it can be read or written.
 #[derive(Debug)]
@@ -33,11 +33,14 @@ pub enum Error {
     /// The device, or the partition's own node, cannot be used.
     #[error(transparent)]
     Target(#[from] target::Error),
+    /// sysfs does not say what it should of it.
+    #[error(transparent)]
+    Sysfs(#[from] sysfs::Error),
     /// A whole disk, and no number.
-    #[error("is not a partition: say which one it is, with --partition NUMBER")]
+    #[error("is not a partition")]
     NumberMissing,
     /// A partition, and the number of another one.
-    #[error("is partition {0}: leave --partition out")]
+    #[error("is partition {0}")]
     OtherNumber(u32),
     /// The table has no such partition.
     #[error("has no partition {0}")]
@@ -58,19 +61,6 @@ pub enum Error {
     Overflow,
 }
 
-impl Error {
-    /// How the program ends.
-    pub fn exit_status(&self) -> ExitStatus {
-        match self {
-            Self::Target(error) => error.exit_status(),
-            Self::NumberMissing | Self::OtherNumber(_) | Self::Absent(_) => ExitStatus::Usage,
-            Self::NotPrepared { .. } => ExitStatus::NothingPrepared,
-            Self::Moved(_) => ExitStatus::Refused,
-            Self::Overflow => ExitStatus::Failed,
-        }
-    }
-}
-
 impl Partition {
     /// Opens a partition for writing: a partition's node, or partition `number` of a whole disk or an image.
     ///
@@ -80,7 +70,7 @@ impl Partition {
     pub fn open(path: &Path, number: Option<u32>) -> Result<Self, Error> {
         let metadata = fs::metadata(path).map_err(target::Error::Open)?;
         if metadata.file_type().is_block_device() {
-            Self::open_block(&target::sysfs_folder(metadata.rdev()), number)
+            Self::open_block(SysfsRoot::default().block_device_of(&metadata), number)
         } else {
             Self::open_image(path, number)
         }
@@ -104,23 +94,24 @@ impl Partition {
         })
     }
 
-    fn open_block(folder: &Path, number: Option<u32>) -> Result<Self, Error> {
-        let folder = canonical(folder)?;
-        let (folder, number) = match (sysfs_number(&folder.join("partition")), number) {
+    fn open_block(device: Directory, number: Option<u32>) -> Result<Self, Error> {
+        let (partition, number) = match (device.number("partition")?, number) {
             (Some(own), Some(number)) if own != u64::from(number) => {
                 return Err(Error::OtherNumber(u32::try_from(own).unwrap_or_default()));
             }
-            (Some(own), _) => (folder, u32::try_from(own).map_err(|_| Error::Overflow)?),
-            (None, Some(number)) => (child(&folder, number).ok_or(Error::Absent(number))?, number),
+            (Some(own), _) => (device, u32::try_from(own).map_err(|_| Error::Overflow)?),
+            (None, Some(number)) => (child(&device, number)?.ok_or(Error::Absent(number))?, number),
             (None, None) => return Err(Error::NumberMissing),
         };
-        let disk = folder.parent().map(node).ok_or(Error::NumberMissing)?;
+        let disk = partition.parent().as_ref().map(node).ok_or(Error::NumberMissing)?;
         let disk = Target::open(&disk, Access::Read)?;
         let inspection = disk.inspect()?;
         let (range, name) = entry(&inspection, number)?;
-        let in_bytes =
-            |attribute| sysfs_number(&folder.join(attribute)).and_then(|sectors| SECTOR.checked_mul(sectors));
-        let kernel = (in_bytes("start"), in_bytes("size"));
+        let in_bytes = |attribute| -> Result<Option<Bytes>, Error> {
+            let sectors = partition.number(attribute)?;
+            Ok(sectors.and_then(|sectors| SECTOR.checked_mul(sectors)))
+        };
+        let kernel = (in_bytes("start")?, in_bytes("size")?);
         if kernel != (Some(range.base().distance()), Some(range.size())) {
             return Err(Error::Moved(number));
         }
@@ -129,7 +120,7 @@ impl Partition {
             _ => PhysAddr(0),
         };
         Ok(Self {
-            file: target::open_exclusively(&node(&folder))?,
+            file: target::open_exclusively(&node(&partition))?,
             place: DeviceRange::new(DeviceOffset(0), range.size()).ok_or(Error::Overflow)?,
             range: range.placed_at(start).ok_or(Error::Overflow)?,
             number,
@@ -250,24 +241,13 @@ fn entry(inspection: &Inspection, number: u32) -> Result<(DeviceRange, String), 
         .ok_or(Error::Absent(number))
 }
 
-fn canonical(folder: &Path) -> Result<PathBuf, target::Error> {
-    fs::canonicalize(folder).map_err(|error| target::Error::Io {
-        what: "looking it up in /sys",
-        error,
-    })
+/// The directory of a disk's partition.
+fn child(disk: &Directory, number: u32) -> Result<Option<Directory>, sysfs::Error> {
+    let number = Some(u64::from(number));
+    disk.first_directory(|name| disk.child(name).number("partition").is_ok_and(|own| own == number))
 }
 
-/// The folder of a disk's partition.
-fn child(disk: &Path, number: u32) -> Option<PathBuf> {
-    let mut entries = fs::read_dir(disk).ok()?.flatten().map(|entry| entry.path());
-    entries.find(|entry| sysfs_number(&entry.join("partition")) == Some(number.into()))
-}
-
-/// The node of a block device, by its folder in sysfs.
-fn node(folder: &Path) -> PathBuf {
-    Path::new("/dev").join(folder.file_name().unwrap_or_default())
-}
-
-fn sysfs_number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+/// The node of a block device, by its directory in sysfs.
+fn node(device: &Directory) -> PathBuf {
+    Path::new("/dev").join(device.name())
 }

@@ -1,14 +1,13 @@
 //! Where a block device lies in physical address space, as far as a plan must know it.
 
 use crate::geometry::Placement;
-use std::path::Path;
 use xen_pmem_nvdimm::mode::Mode;
-use xen_pmem_nvdimm::namespace::{self, Presented};
+use xen_pmem_nvdimm::namespace::{self, Namespace, Presented};
 use xen_pmem_nvdimm::obstacle::Obstacle;
-use xen_pmem_nvdimm::sysfs::{self, SysfsRoot};
+use xen_pmem_nvdimm::sysfs::{self, Directory};
 
 /// What is known of a block device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Found {
     /// Persistent memory that is the namespace itself.
     Raw(Placement),
@@ -17,6 +16,7 @@ pub enum Found {
     /// Persistent memory whose blocks have no fixed address.
     Sector,
     /// Not persistent memory, or not libnvdimm's.
+    #[default]
     Other,
 }
 
@@ -25,20 +25,34 @@ pub enum Found {
 #[error("cannot tell where it lies: {0}")]
 pub struct Error(#[from] sysfs::Error);
 
-/// Finds out where the device whose sysfs folder is `block` (`/sys/dev/block/259:0`) lies.
-///
-/// # Errors
-///
-/// If sysfs does not say what it should of it.
-pub fn find(block: &Path) -> Result<Found, Error> {
-    let number = block.file_name().and_then(|number| number.to_str()).unwrap_or_default();
-    let Some(disk) = SysfsRoot::default().block_device_numbered(number) else {
-        return Ok(Found::Other);
-    };
-    let Some(namespace) = namespace::presented_by(&disk)? else {
-        return Ok(Found::Other);
-    };
-    Ok(match namespace.presented {
+/// Where a block device lies, and whether anything may be prepared there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// What is known of where it lies.
+    pub found: Found,
+    /// Why nothing may be prepared there, whatever is on it.
+    pub obstacle: Option<Obstacle>,
+}
+
+impl Location {
+    /// Finds out where the block device with this directory in sysfs lies.
+    ///
+    /// # Errors
+    ///
+    /// If sysfs does not say what it should of it.
+    pub fn of(disk: &Directory) -> Result<Self, Error> {
+        Ok(match namespace::presented_by(disk)? {
+            None => Self::default(),
+            Some(namespace) => Self {
+                found: found(&namespace),
+                obstacle: namespace.obstacle,
+            },
+        })
+    }
+}
+
+fn found(namespace: &Namespace) -> Found {
+    match namespace.presented {
         Presented::Block { start, .. } => {
             let placement = Placement {
                 device_start: start,
@@ -54,5 +68,51 @@ pub fn find(block: &Path) -> Result<Found, Error> {
             ..
         } => Found::Sector,
         Presented::Unusable { .. } | Presented::Unbound(_) => Found::Other,
-    })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
+    use xen_pmem_nvdimm::sysfs::SysfsRoot;
+
+    #[test]
+    fn a_raw_device_lies_at_its_namespace_and_an_obstacle_is_said() {
+        let root = tempfile::tempdir().unwrap();
+        let region = root.path().join("region0");
+        let namespace = region.join("namespace0.0");
+        let disk = namespace.join("block/pmem0");
+        fs::create_dir_all(&disk).unwrap();
+        for folder in [&region, &namespace] {
+            fs::write(folder.join("resource"), "0x100000000").unwrap();
+            fs::write(folder.join("size"), "268435456").unwrap();
+        }
+        fs::write(disk.join("size"), "524288").unwrap();
+        symlink(&namespace, disk.join("device")).unwrap();
+        let sysfs = SysfsRoot::new(&region);
+        let location = || Location::of(&sysfs.directory("namespace0.0/block/pmem0")).unwrap();
+        let raw = Found::Raw(Placement {
+            device_start: PhysAddr(1 << 32),
+            namespace: PhysRange::new(PhysAddr(1 << 32), Bytes(256 << 20)).unwrap(),
+        });
+        for (attribute, content, obstacle) in [
+            ("read_only", "0", None),
+            ("read_only", "1", Some(Obstacle::ReadOnly)),
+            ("devtype", "nd_volatile", Some(Obstacle::Volatile)),
+        ] {
+            fs::write(region.join(attribute), content).unwrap();
+            let expected = Location {
+                found: raw.clone(),
+                obstacle,
+            };
+            assert_eq!(location(), expected, "{attribute}");
+        }
+        assert_eq!(
+            Location::of(&sysfs.directory("elsewhere")).unwrap(),
+            Location::default()
+        );
+    }
 }

@@ -1,18 +1,18 @@
 //! What is prepared: a block device or an image, opened so that nobody else uses it meanwhile.
 
 use crate::geometry::{Geometry, Placement};
-use crate::placement::{self, Found};
+use crate::placement::{self, Found, Location};
 use crate::progress::Watched;
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
-use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_format::inspect::{Inspection, inspect};
 use xen_pmem_format::read::ReadAt as _;
 use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
 use xen_pmem_nvdimm::claim::{self, Intent};
-use xen_pmem_nvdimm::sysfs::SysfsRoot;
+use xen_pmem_nvdimm::obstacle::Obstacle;
+use xen_pmem_nvdimm::sysfs::{Directory, SysfsRoot};
 
 /// What a target is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,8 @@ impl Access {
 pub struct Target {
     path: PathBuf,
     file: File,
-    block: Option<PathBuf>,
+    /// The directory of a block device in sysfs.
+    block: Option<Directory>,
     found: Found,
 }
 
@@ -62,6 +63,9 @@ pub enum Error {
         "is in sector mode (BTT), where blocks have no fixed physical address: reconfigure the namespace to fsdax first (ndctl create-namespace --force --reconfig=... --mode=fsdax --map=mem), which loses its data"
     )]
     Sector,
+    /// Nothing may be prepared there.
+    #[error("cannot be prepared: {0}")]
+    Obstacle(Obstacle),
     /// sysfs does not say where it lies.
     #[error(transparent)]
     Placement(#[from] placement::Error),
@@ -69,7 +73,7 @@ pub enum Error {
     #[error("has logical blocks of {0} bytes; 512 and 4096 are supported")]
     LbaSize(u32),
     /// --base for a device that says itself where it is.
-    #[error("says itself where it lies, at {0}: --base is for images")]
+    #[error("says itself where it lies, at {0}")]
     BaseKnown(PhysAddr),
     /// The range would end beyond the address space.
     #[error("an image of {size} at physical address {base} would end beyond the address space")]
@@ -80,7 +84,7 @@ pub enum Error {
         size: Bytes,
     },
     /// The file is there already.
-    #[error("is there already: --size makes a new image; leave it out to prepare this one")]
+    #[error("is there already")]
     Exists,
     /// A link of that name leads nowhere.
     #[error("is a link to {0}, which is not there: give that path, or remove the link")]
@@ -95,21 +99,6 @@ pub enum Error {
     },
 }
 
-impl Error {
-    /// How the program ends.
-    pub fn exit_status(&self) -> ExitStatus {
-        match self {
-            Self::Kind(_) | Self::Partition(_) | Self::BaseKnown(_) | Self::BaseTooLarge { .. } => ExitStatus::Usage,
-            Self::Claim(claim::Error::InUse(_))
-            | Self::Sector
-            | Self::LbaSize(_)
-            | Self::Exists
-            | Self::Dangling(_) => ExitStatus::Refused,
-            Self::Open(_) | Self::Claim(_) | Self::Placement(_) | Self::Io { .. } => ExitStatus::Failed,
-        }
-    }
-}
-
 impl Target {
     /// Opens a block device or an image that is there.
     ///
@@ -119,7 +108,8 @@ impl Target {
     pub fn open(path: &Path, access: Access) -> Result<Self, Error> {
         let metadata = fs::metadata(path).map_err(Error::Open)?;
         let kind = metadata.file_type();
-        let block = kind.is_block_device().then(|| sysfs_folder(metadata.rdev()));
+        let sysfs = SysfsRoot::default();
+        let block = kind.is_block_device().then(|| sysfs.block_device_of(&metadata));
         if block.is_none() && !kind.is_file() {
             let kind = if kind.is_dir() { "a directory" } else { "a special file" };
             return Err(Error::Kind(kind));
@@ -127,7 +117,13 @@ impl Target {
         if let Some(block) = &block {
             refuse_partition(block)?;
         }
-        let sysfs = SysfsRoot::default();
+        let location = block.as_ref().map(Location::of).transpose()?.unwrap_or_default();
+        if location.found == Found::Sector {
+            return Err(Error::Sector);
+        }
+        if let (Some(obstacle), Access::Plan | Access::Write) = (location.obstacle, access) {
+            return Err(Error::Obstacle(obstacle));
+        }
         let intent = match access {
             Access::Read => None,
             Access::Plan => Some(Intent::DryRun),
@@ -138,18 +134,11 @@ impl Target {
             (Some(intent), Some(_)) => claim::disk(&sysfs, path, intent)?,
             (Some(intent), None) => claim::image(&sysfs, path, intent)?,
         };
-        let found = match &block {
-            Some(block) => placement::find(block)?,
-            None => Found::Other,
-        };
-        if found == Found::Sector {
-            return Err(Error::Sector);
-        }
         Ok(Self {
             path: path.to_owned(),
             file,
             block,
-            found,
+            found: location.found,
         })
     }
 
@@ -320,19 +309,12 @@ pub(crate) fn open_exclusively(path: &Path) -> Result<File, Error> {
     Ok(claim::partition(&SysfsRoot::default(), path, Intent::Write)?)
 }
 
-pub(crate) fn sysfs_folder(number: u64) -> PathBuf {
-    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
-    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
-}
-
-fn refuse_partition(block: &Path) -> Result<(), Error> {
-    if !block.join("partition").exists() {
+fn refuse_partition(block: &Directory) -> Result<(), Error> {
+    if !block.has("partition") {
         return Ok(());
     }
-    let disk = fs::canonicalize(block)
-        .ok()
-        .and_then(|folder| Some(folder.parent()?.file_name()?.to_string_lossy().into_owned()));
-    Err(Error::Partition(
-        disk.map_or("not its partition".to_owned(), |disk| format!("/dev/{disk}")),
-    ))
+    let disk = block.parent();
+    Err(Error::Partition(disk.map_or("not its partition".to_owned(), |disk| {
+        format!("/dev/{}", disk.name())
+    })))
 }

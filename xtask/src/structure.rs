@@ -30,6 +30,9 @@ const FLOORS: &[(&str, &[&str])] = &[
 /// What crates for boot loaders and kernels have no use for.
 const FORBIDDEN: &[(&str, &[&str])] = &[("format", &["clap", "serde", "serde_json", "tracing", "anyhow"])];
 
+/// The crates that tools are made of and that leave sysfs to `nvdimm`.
+const WITHOUT_SYSFS: &[&str] = &["format", "cli", "blkid", "provision", "discover", "report"];
+
 /// A module's path in its crate; the crate itself has none.
 type Module = Vec<String>;
 
@@ -44,6 +47,14 @@ pub(crate) fn check() -> Result<()> {
     for package in &packages {
         let folder = folder(package);
         let uses = uses_below(&workspace::root().join(folder).join("src"))?;
+        if WITHOUT_SYSFS.contains(&folder) {
+            let paths = uses
+                .iter()
+                .flat_map(|(module, uses)| uses.sysfs.iter().map(move |path| (module, path)));
+            complaints.extend(paths.map(|(module, path)| {
+                format!("{folder}: {} reads {path}: only nvdimm reads sysfs", module.join("::"))
+            }));
+        }
         complaints.extend(circles(&uses).into_iter().map(|circle| format!("{folder}: {circle}")));
     }
     if complaints.is_empty() {
@@ -83,8 +94,17 @@ fn on_floors(packages: &[Package]) -> Vec<String> {
     complaints
 }
 
-/// What the modules of a crate's folder `src` use of each other.
-fn uses_below(src: &Path) -> Result<BTreeMap<Module, BTreeSet<Module>>> {
+/// What a module uses.
+#[derive(Default)]
+struct Uses {
+    /// Paths into its own crate.
+    paths: BTreeSet<Module>,
+    /// Files of sysfs.
+    sysfs: BTreeSet<String>,
+}
+
+/// What the modules of a crate's folder `src` use.
+fn uses_below(src: &Path) -> Result<BTreeMap<Module, Uses>> {
     let mut uses = BTreeMap::new();
     let mut folders = vec![(src.to_owned(), Module::new())];
     while let Some((folder, parent)) = folders.pop() {
@@ -101,17 +121,17 @@ fn uses_below(src: &Path) -> Result<BTreeMap<Module, BTreeSet<Module>>> {
                 let tokens: TokenStream = text
                     .parse()
                     .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-                let mut used: BTreeSet<Module> = BTreeSet::new();
-                each_path(tokens, &module, &mut used);
-                uses.entry(module).or_insert_with(BTreeSet::new).extend(used);
+                // A library's root and a program's are one module here.
+                let found: &mut Uses = uses.entry(module.clone()).or_default();
+                collect(tokens, &module, found);
             }
         }
     }
     Ok(uses)
 }
 
-/// Collects the paths that begin with `crate` or `super`, but for those of tests.
-fn each_path(tokens: TokenStream, module: &[String], used: &mut BTreeSet<Module>) {
+/// Collects the paths that begin with `crate` or `super`, and the texts that are a path in sysfs, but for those of tests.
+fn collect(tokens: TokenStream, module: &[String], found: &mut Uses) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut rest = tokens.as_slice();
     while let Some((token, after)) = rest.split_first() {
@@ -130,12 +150,20 @@ fn each_path(tokens: TokenStream, module: &[String], used: &mut BTreeSet<Module>
                     .map_or(after.len(), |end| end.saturating_add(1));
                 rest = after.get(end..).unwrap_or_default();
             }
-            TokenTree::Ident(ident) if *ident == "crate" => path(after, Module::new(), used),
+            TokenTree::Ident(ident) if *ident == "crate" => path(after, Module::new(), &mut found.paths),
             TokenTree::Ident(ident) if *ident == "super" => {
                 let parent = module.split_last().map_or(&[][..], |(_, parent)| parent);
-                path(after, parent.to_vec(), used);
+                path(after, parent.to_vec(), &mut found.paths);
             }
-            TokenTree::Group(group) => each_path(group.stream(), module, used),
+            TokenTree::Group(group) => collect(group.stream(), module, found),
+            TokenTree::Literal(literal) => {
+                let text = literal.to_string();
+                let path = text.trim_matches('"');
+                let is_sysfs = path.starts_with("/sys/") || path.starts_with("sys/");
+                if is_sysfs && !path.contains(' ') {
+                    found.sysfs.insert(path.to_owned());
+                }
+            }
             _ => {}
         }
     }
@@ -175,10 +203,10 @@ fn path(tokens: &[TokenTree], mut so_far: Module, used: &mut BTreeSet<Module>) {
 
 /// The circles among siblings: modules with the same parent, each with all that is below it. That a module and what is below it use each
 /// other is no circle.
-fn circles(uses: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<String> {
+fn circles(uses: &BTreeMap<Module, Uses>) -> Vec<String> {
     let mut edges: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
     for (from, used) in uses {
-        for path in used {
+        for path in &used.paths {
             // What follows the module's name is an item of its.
             let to = (0..=path.len())
                 .rev()
@@ -279,6 +307,20 @@ mod tests {
             ];
             assert_eq!(crate_of(&files), Vec::<String>::new(), "{text}");
         }
+    }
+
+    #[test]
+    fn files_of_sysfs_are_found_and_messages_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"
+            /// Reads /sys/a.
+            fn f() { read("/sys/b"); join("sys/c"); println!("/sys/d is absent"); new("/sys"); }
+            #[cfg(test)] mod tests { fn g() { read("/sys/e") } }
+        "#;
+        fs::write(folder.path().join("lib.rs"), text).unwrap();
+        let uses = uses_below(folder.path()).unwrap();
+        let found: Vec<&String> = uses.values().flat_map(|uses| &uses.sysfs).collect();
+        assert_eq!(found, ["/sys/b", "sys/c"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `fsdax`: makes a partition come up in fsdax mode in the guest that gets it.
 
-use super::failure;
 use super::init::random_guid;
+use super::{failure, unusable};
 use crate::fsdax::{self, Error, HEAD, Head};
 use crate::partition::Partition;
 use serde::Serialize;
@@ -60,8 +60,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         failure(path, status, error)
     };
     let io = |what| move |error: io::Error| Error::Io { what, error };
-    let partition =
-        Partition::open(path, arguments.partition).map_err(|error| failure(path, error.exit_status(), error))?;
+    let partition = Partition::open(path, arguments.partition).map_err(|error| unusable(path, &error))?;
     let uuid = match arguments.uuid {
         Some(uuid) => uuid,
         None => random_guid().map_err(|error| failure(path, ExitStatus::Failed, error))?,

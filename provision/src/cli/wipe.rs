@@ -1,6 +1,6 @@
 //! `wipe`: zeros a partition before it goes to another guest.
 
-use super::failure;
+use super::{failure, unusable};
 use crate::partition::Partition;
 use crate::wipe::{self, Stopped};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -48,8 +48,7 @@ struct Document {
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let partition =
-        Partition::open(path, arguments.partition).map_err(|error| failure(path, error.exit_status(), error))?;
+    let partition = Partition::open(path, arguments.partition).map_err(|error| unusable(path, &error))?;
     let (size, from) = (partition.size(), arguments.from);
     let what = format!("partition {} {:?} of {size}", partition.number(), partition.name());
     if from > size || !from.is_aligned(PAGE) {

@@ -1,22 +1,31 @@
 //! The hypercall: the sink that is the hypervisor itself.
 
 pub mod abi;
+mod hypfs;
 mod privcmd;
 
 pub use privcmd::Privcmd;
 
 use crate::report::Report;
 use crate::sink::{Error, Outcome, Receipt, Sink, Verdict};
-use abi::{Region, Request};
+use abi::{Operations, Region, Request};
 use anyhow::{Context as _, anyhow};
+use core::ffi::CStr;
 use rustix::io::Errno;
 use std::time::Duration;
 use uuid::Uuid;
 use xen_pmem_discover::document::Mode;
 use xen_pmem_format::units::{Bytes, PAGE, PhysAddr, PhysRange};
 
-/// What carries a platform operation to Xen: `/dev/xen/privcmd` in earnest.
+/// What carries hypercalls to Xen: `/dev/xen/privcmd` in earnest.
 pub trait Transport {
+    /// Reads an unsigned integer from Xen's file system. `None` if Xen has no such file system, or no such node in it.
+    ///
+    /// # Errors
+    ///
+    /// The errno with which Xen, or the kernel before it, answers; `EPROTO` if the node holds something else.
+    fn number(&mut self, path: &CStr) -> Result<Option<u32>, Errno>;
+
     /// Hands `request` to Xen, which may write its answer into it.
     ///
     /// # Errors
@@ -26,8 +35,13 @@ pub trait Transport {
 }
 
 /// The hypervisor behind a transport.
+///
+/// It is sent an operation only after it has said that it has them: to a hypervisor without the project's patches the numbers of the
+/// operations may mean something else.
 pub struct Hypercall<T> {
     transport: T,
+    /// What the hypervisor has said.
+    operations: Option<Operations>,
 }
 
 impl Hypercall<Privcmd> {
@@ -44,7 +58,10 @@ impl Hypercall<Privcmd> {
 impl<T: Transport> Hypercall<T> {
     /// The hypervisor as `transport` reaches it.
     pub fn new(transport: T) -> Self {
-        Self { transport }
+        Self {
+            transport,
+            operations: None,
+        }
     }
 }
 
@@ -112,6 +129,29 @@ fn too_late(report: &Report) -> &'static str {
 }
 
 impl<T: Transport> Hypercall<T> {
+    /// The operations, if the hypervisor says that it has them.
+    fn operations(&mut self) -> anyhow::Result<Option<Operations>> {
+        if self.operations.is_none() {
+            let node = abi::NODE.to_string_lossy();
+            let version = self
+                .transport
+                .number(abi::NODE)
+                .with_context(|| format!("cannot ask the hypervisor for {node}"))?;
+            let Some(version) = version else {
+                return Ok(None);
+            };
+            let operations = Operations::of(version).with_context(|| {
+                format!(
+                    "the hypervisor has version {version} of the pmem operations ({node}), and these tools know version {}: \
+                    install tools and hypervisor of the same release",
+                    abi::VERSION
+                )
+            })?;
+            self.operations = Some(operations);
+        }
+        Ok(self.operations)
+    }
+
     /// Sends a request, again if need be until no other report is being worked on.
     fn when_free(&mut self, request: &mut Request) -> Result<(), Errno> {
         let mut answer = self.transport.platform_op(request);
@@ -131,16 +171,18 @@ impl<T: Transport> Hypercall<T> {
     ///
     /// If it does not answer, or with what makes no sense.
     pub fn registered(&mut self) -> anyhow::Result<Option<Vec<Registered>>> {
+        let Some(operations) = self.operations()? else {
+            return Ok(None);
+        };
         let mut all = Vec::new();
         for index in 0.. {
-            let mut request = Request::get(index);
+            let mut request = operations.to_get(index);
             match self.transport.platform_op(&mut request) {
                 Ok(()) => all.push(
                     Registered::from_answer(request.answer())
                         .with_context(|| format!("the hypervisor's range {index} makes no sense"))?,
                 ),
                 Err(Errno::NOENT) => break,
-                Err(Errno::NOSYS) => return Ok(None),
                 Err(errno) => {
                     return Err(anyhow!("cannot ask the hypervisor for its range {index}: {errno}"));
                 }
@@ -165,7 +207,13 @@ impl<T: Transport> Hypercall<T> {
         success: Outcome,
         frames: fn(&Region) -> u64,
     ) -> Result<Receipt, Error> {
-        let mut request = Request::add(change(region(report)?));
+        let Some(operations) = self.operations()? else {
+            return Ok(Receipt {
+                outcome: Outcome::Unsupported,
+                verdict: Some(Verdict::Unsupported),
+            });
+        };
+        let mut request = operations.to_add(change(region(report)?));
         let answer = self.when_free(&mut request);
         let registered = |outcome, frames: u64| {
             let used = bytes(frames)
@@ -178,11 +226,6 @@ impl<T: Transport> Hypercall<T> {
         match answer {
             Ok(()) => registered(success, frames(request.answer())),
             Err(Errno::EXIST) => registered(Outcome::Unchanged, request.answer().frames_used()),
-            // What a hypervisor without the operation answers.
-            Err(Errno::NOSYS) => Ok(Receipt {
-                outcome: Outcome::Unsupported,
-                verdict: Some(Verdict::Unsupported),
-            }),
             Err(Errno::BUSY) => Err(Error::InUse(format!(
                 "{}: the hypervisor knows some of these frames as something else, or the reserved area is mapped writable (`xl dmesg` has the reason); {}",
                 subject(report),
@@ -230,10 +273,6 @@ fn refusal(report: &Report, request: &Request, errno: Errno) -> String {
             (NVDIMMs that were plugged in need Xen booted with `pmem=hotplug`)"
                 .to_owned()
         }
-        Errno::OPNOTSUPP => format!(
-            "the hypervisor speaks another version of this hypercall than {}",
-            abi::VERSION
-        ),
         Errno::PERM | Errno::ACCESS => {
             "the hypervisor does not allow this domain to report persistent memory".to_owned()
         }
@@ -246,13 +285,41 @@ mod tests {
     use super::*;
     use crate::report::tests::device;
 
+    /// What a hypervisor says of its operations.
+    type Said = Result<Option<u32>, Errno>;
+
+    const HAS_THEM: Said = Ok(Some(abi::VERSION));
+
+    fn operations() -> Operations {
+        Operations::of(abi::VERSION).unwrap()
+    }
+
     /// A hypervisor that gives one answer and keeps what it was asked.
-    struct Answer(Result<(), Errno>, Vec<Request>);
+    struct Answer {
+        said: Said,
+        answer: Result<(), Errno>,
+        asked: Vec<Request>,
+    }
+
+    impl Answer {
+        fn new(answer: Result<(), Errno>) -> Self {
+            Self {
+                said: HAS_THEM,
+                answer,
+                asked: Vec::new(),
+            }
+        }
+    }
 
     impl Transport for &mut Answer {
+        fn number(&mut self, path: &CStr) -> Said {
+            assert_eq!(path, abi::NODE);
+            self.said
+        }
+
         fn platform_op(&mut self, request: &mut Request) -> Result<(), Errno> {
-            self.1.push(*request);
-            self.0
+            self.asked.push(*request);
+            self.answer
         }
     }
 
@@ -260,6 +327,10 @@ mod tests {
     struct Busy(u32);
 
     impl Transport for &mut Busy {
+        fn number(&mut self, _: &CStr) -> Said {
+            HAS_THEM
+        }
+
         fn platform_op(&mut self, _: &mut Request) -> Result<(), Errno> {
             match self.0.checked_sub(1) {
                 None => Ok(()),
@@ -268,6 +339,40 @@ mod tests {
                     Err(Errno::AGAIN)
                 }
             }
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_to_a_hypervisor_that_has_not_said_that_it_has_the_operations() {
+        let report = Report::of(&device()).unwrap();
+        for (said, lacks_them) in [
+            (Ok(None), true),
+            (Ok(Some(0)), false),
+            (Ok(Some(abi::VERSION + 1)), false),
+            (Ok(Some(u32::MAX)), false),
+            (Err(Errno::PERM), false),
+            (Err(Errno::FAULT), false),
+        ] {
+            let mut hypervisor = Answer {
+                said,
+                ..Answer::new(Ok(()))
+            };
+            let mut hypercall = Hypercall::new(&mut hypervisor);
+            let listed = hypercall.registered();
+            let receipts = [hypercall.ask(&report), hypercall.publish(&report, None)];
+            if lacks_them {
+                assert_eq!(listed.unwrap(), None);
+                for receipt in receipts {
+                    assert_eq!(receipt.unwrap().outcome, Outcome::Unsupported);
+                }
+            } else {
+                let told = format!("{:#}", listed.unwrap_err());
+                assert!(told.contains("/pmem/abi"), "{told}");
+                for receipt in receipts {
+                    assert_eq!(receipt.unwrap_err().to_string(), told);
+                }
+            }
+            assert_eq!(hypervisor.asked, [], "{said:?}");
         }
     }
 
@@ -285,24 +390,23 @@ mod tests {
         for (answer, meaning) in [
             (Ok(()), Ok(Outcome::Published)),
             (Err(Errno::EXIST), Ok(Outcome::Unchanged)),
-            (Err(Errno::NOSYS), Ok(Outcome::Unsupported)),
+            (Err(Errno::NOSYS), Err("xl dmesg")),
             (Err(Errno::NOSPC), Err("6 MiB are reserved")),
             (Err(Errno::BUSY), Err("this boot is too late")),
             (Err(Errno::RANGE), Err("pmem=hotplug")),
-            (Err(Errno::OPNOTSUPP), Err("another version")),
             (Err(Errno::PERM), Err("does not allow")),
             (Err(Errno::INVAL), Err("xl dmesg")),
         ] {
-            let mut hypervisor = Answer(answer, Vec::new());
+            let mut hypervisor = Answer::new(answer);
             let result = Hypercall::new(&mut hypervisor).publish(&report, None);
             match (result, meaning) {
                 (Ok(receipt), Ok(expected)) => assert_eq!(receipt.outcome, expected),
                 (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
                 (result, meaning) => panic!("{answer:?}: {result:?}, not {meaning:?}"),
             }
-            let expected = Request::add(Region::new((0x10_0000, 0x12_0000), (0x10_0400, 0x10_0a00)));
+            let expected = operations().to_add(Region::new((0x10_0000, 0x12_0000), (0x10_0400, 0x10_0a00)));
             assert_eq!(
-                hypervisor.1,
+                hypervisor.asked,
                 [expected],
                 "frames of the namespace and of the reserved area, once"
             );
@@ -313,10 +417,14 @@ mod tests {
     struct Knows(Vec<Region>);
 
     impl Transport for &Knows {
+        fn number(&mut self, _: &CStr) -> Said {
+            HAS_THEM
+        }
+
         fn platform_op(&mut self, request: &mut Request) -> Result<(), Errno> {
             for (index, region) in (0..).zip(&self.0) {
-                if *request == Request::get(index) {
-                    *request = Request::add(*region);
+                if *request == operations().to_get(index) {
+                    *request = operations().to_add(*region);
                     return Ok(());
                 }
             }
@@ -343,8 +451,6 @@ mod tests {
             })
             .collect();
         assert_eq!(found, expected);
-        let mut stock = Answer(Err(Errno::NOSYS), Vec::new());
-        assert_eq!(Hypercall::new(&mut stock).registered().unwrap(), None);
         let senseless = Knows(vec![Region::new((u64::MAX, u64::MAX), (0, 0))]);
         Hypercall::new(&senseless).registered().unwrap_err();
     }

@@ -5,10 +5,17 @@
  *
  *   pmemctl add|dry-run START END RESERVED-START RESERVED-END
  *   pmemctl list
+ *   pmemctl abi
+ *   pmemctl blind
  *   pmemctl faults START END RESERVED-START RESERVED-END [STRIDE]
  *
  * Frame numbers are hexadecimal, ends are not included. `faults` repeats a
  * report, failing its 1st, (1 + STRIDE)th, ... step, until it succeeds.
+ *
+ * Nothing is sent to a hypervisor that does not advertise the operations (exit
+ * code 6), except by `blind`: it sends both without asking, a report of nothing,
+ * to a hypervisor that is known not to use the numbers for something else. `abi`
+ * prints what is advertised.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +39,18 @@ struct privcmd_hypercall {
 
 /* Xen: include/public/{xen,hypfs}.h */
 #define HYPERVISOR_hypfs_op 42
+#define XEN_HYPFS_OP_read 1
 #define XEN_HYPFS_OP_write_contents 2
+
+#define XEN_HYPFS_TYPE_UINT 3
+struct hypfs_number {
+    uint8_t type, encoding;
+    uint16_t pad;
+    uint32_t content_len, max_write_len;
+    uint32_t content;
+};
+
+enum { UNSUPPORTED = 6 };
 
 static int privcmd;
 
@@ -63,6 +81,44 @@ static int open_hypercalls(void)
         return 0;
     }
     return 1;
+}
+
+/* What the hypervisor advertises, or a negative errno. */
+static long advertised(void)
+{
+    static const char path[] = XEN_PMEM_ABI_NODE;
+    struct hypfs_number number;
+    long result;
+
+    memcpy(page + PATH_AT, path, sizeof(path));
+    result = hypercall(HYPERVISOR_hypfs_op, XEN_HYPFS_OP_read, (uintptr_t)(page + PATH_AT), sizeof(path),
+                       (uintptr_t)(page + VALUE_AT), sizeof(number));
+    if (result < 0)
+        return result;
+    memcpy(&number, page + VALUE_AT, sizeof(number));
+
+    if (number.type != XEN_HYPFS_TYPE_UINT || number.content_len != sizeof(number.content))
+        return -EPROTO;
+
+    return number.content;
+}
+
+/* Opens the way to a hypervisor that has the operations: 0, or an exit code. */
+static int open_operations(void)
+{
+    long abi;
+
+    if (!open_hypercalls())
+        return 1;
+    abi = advertised();
+    if (abi == XENPF_PMEM_ABI)
+        return 0;
+    if (abi < 0)
+        fprintf(stderr, "the hypervisor does not advertise the operations: %s\n", strerror((int)-abi));
+    else
+        fprintf(stderr, "the hypervisor advertises version %ld, not %d\n", abi, XENPF_PMEM_ABI);
+
+    return UNSUPPORTED;
 }
 
 static long platform_op(uint32_t cmd, struct xen_pmem_region *region)
@@ -132,7 +188,7 @@ static int list(void)
     long result;
 
     for (index = 0;; index++) {
-        region = (struct xen_pmem_region){ .version = XENPF_PMEM_VERSION, .index = index };
+        region = (struct xen_pmem_region){ .index = index };
         result = platform_op(XENPF_pmem_get, &region);
         if (result == -ENOENT)
             return 0;
@@ -142,20 +198,62 @@ static int list(void)
     }
 }
 
+static int abi(void)
+{
+    long abi;
+
+    if (!open_hypercalls())
+        return 1;
+    abi = advertised();
+    if (abi < 0)
+        printf("none: %s\n", strerror((int)-abi));
+    else
+        printf("%ld\n", abi);
+
+    return 0;
+}
+
+static int blind(void)
+{
+    static const struct {
+        const char *name;
+        uint32_t cmd;
+    } operations[] = { { "add", XENPF_pmem_add }, { "get", XENPF_pmem_get } };
+    unsigned int i;
+
+    if (!open_hypercalls())
+        return 1;
+    for (i = 0; i < sizeof(operations) / sizeof(*operations); i++) {
+        struct xen_pmem_region region = { .index = UINT32_MAX };
+        long result = platform_op(operations[i].cmd, &region);
+
+        printf("%s: %s\n", operations[i].name, result < 0 ? strerror((int)-result) : "done");
+    }
+
+    return 0;
+}
+
 static int usage(void)
 {
-    fputs("usage: pmemctl add|dry-run|faults START END RESERVED-START RESERVED-END [STRIDE] | list\n", stderr);
+    fputs("usage: pmemctl add|dry-run|faults START END RESERVED-START RESERVED-END [STRIDE] | list | abi | blind\n", stderr);
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    struct xen_pmem_region region = { .version = XENPF_PMEM_VERSION };
+    struct xen_pmem_region region = { 0 };
     struct timespec begin, end;
     long result;
+    int failed;
 
-    if (argc == 2 && !strcmp(argv[1], "list"))
-        return open_hypercalls() ? list() : 1;
+    if (argc == 2 && !strcmp(argv[1], "abi"))
+        return abi();
+    if (argc == 2 && !strcmp(argv[1], "blind"))
+        return blind();
+    if (argc == 2 && !strcmp(argv[1], "list")) {
+        failed = open_operations();
+        return failed ? failed : list();
+    }
     if (argc < 6)
         return usage();
 
@@ -169,14 +267,16 @@ int main(int argc, char **argv)
 
         if (!stride || stride > UINT32_MAX)
             return usage();
-        return open_hypercalls() ? faults(&region, (uint32_t)stride) : 1;
+        failed = open_operations();
+        return failed ? failed : faults(&region, (uint32_t)stride);
     }
     if (!strcmp(argv[1], "dry-run"))
         region.flags = XENPF_PMEM_DRY_RUN;
     else if (strcmp(argv[1], "add"))
         return usage();
-    if (!open_hypercalls())
-        return 1;
+    failed = open_operations();
+    if (failed)
+        return failed;
 
     clock_gettime(CLOCK_MONOTONIC, &begin);
     result = platform_op(XENPF_pmem_add, &region);

@@ -1,5 +1,6 @@
 //! The layout of the platform operations, as `docs/hypercall.md` specifies it.
 
+use core::ffi::CStr;
 use core::mem::{offset_of, size_of};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -7,15 +8,28 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 pub const HYPERVISOR_PLATFORM_OP: u64 = 7;
 /// The version of the platform operations' interface (`xen/include/public/platform.h`).
 pub const INTERFACE_VERSION: u32 = 0x0300_0001;
-/// The operation that registers a range of persistent memory. Above mainline's numbers, which end at 66.
-pub const PMEM_ADD: u32 = 80;
-/// The operation that returns a registered range.
-pub const PMEM_GET: u32 = 81;
-/// The version of the operations' own structure.
+
+/// The node of the hypervisor's file system that holds the version of the operations, as an unsigned integer.
+///
+/// A hypervisor without the operations does not have the node. To such a hypervisor the numbers of the operations may mean something
+/// else.
+pub const NODE: &CStr = c"/pmem/abi";
+/// The version of numbers and layout that this module describes.
 pub const VERSION: u32 = 1;
 
-/// The flag of [`PMEM_ADD`] that checks, says what is needed, and changes nothing.
+/// The flag of the operation that registers a range: Xen checks, says what it needs, and changes nothing.
 const DRY_RUN: u32 = 1;
+
+/// The operations of a hypervisor that has said that it has them.
+///
+/// This is the only way to a [`Request`]: the numbers have no other place, and nobody sends one on a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operations {
+    /// Registers a range of persistent memory.
+    add: u32,
+    /// Returns a registered range.
+    get: u32,
+}
 
 /// `struct xen_platform_op`: a command and a union of 128 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -30,51 +44,57 @@ pub struct Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Region {
-    version: u32,
     flags: u32,
+    index: u32,
     range_start: u64,
     range_end: u64,
     reserved_start: u64,
     reserved_end: u64,
     frames_needed: u64,
     frames_used: u64,
-    index: u32,
     regions: u32,
-    pad: [u64; 8],
+    pad: [u32; 17],
 }
 
 const _: () = {
     assert!(size_of::<Request>() == 136);
     assert!(offset_of!(Request, region) == 8);
+    assert!(offset_of!(Region, index) == 4);
     assert!(offset_of!(Region, range_start) == 8);
     assert!(offset_of!(Region, frames_needed) == 40);
-    assert!(offset_of!(Region, index) == 56);
+    assert!(offset_of!(Region, regions) == 56);
     assert!(size_of::<Region>() == 128);
 };
 
-impl Request {
+impl Operations {
+    /// The operations of a hypervisor whose [`NODE`] holds this version. `None` if this module does not know the version.
+    pub fn of(version: u32) -> Option<Self> {
+        (version == VERSION).then_some(Self { add: 67, get: 68 })
+    }
+
     /// The request to register a range.
-    pub fn add(region: Region) -> Self {
-        Self {
-            command: PMEM_ADD,
+    pub fn to_add(self, region: Region) -> Request {
+        Request {
+            command: self.add,
             interface_version: INTERFACE_VERSION,
             region,
         }
     }
 
     /// The request for the range that was registered as number `index`.
-    pub fn get(index: u32) -> Self {
-        let region = Region {
-            version: VERSION,
-            index,
-            ..Region::new_zeroed()
-        };
-        Self {
-            command: PMEM_GET,
-            ..Self::add(region)
+    pub fn to_get(self, index: u32) -> Request {
+        Request {
+            command: self.get,
+            interface_version: INTERFACE_VERSION,
+            region: Region {
+                index,
+                ..Region::new_zeroed()
+            },
         }
     }
+}
 
+impl Request {
     /// What Xen wrote back.
     pub fn answer(&self) -> &Region {
         &self.region
@@ -85,7 +105,6 @@ impl Region {
     /// A range and its reserved area, each as its first frame and one past its last.
     pub fn new(range: (u64, u64), reserved: (u64, u64)) -> Self {
         Self {
-            version: VERSION,
             range_start: range.0,
             range_end: range.1,
             reserved_start: reserved.0,
@@ -117,5 +136,58 @@ impl Region {
     /// How many frames of the reserved area Xen uses.
     pub fn frames_used(&self) -> u64 {
         self.frames_used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    /// The value of a `#define` in a header, or in a patch that adds it.
+    fn defined(text: &str, name: &str) -> Vec<String> {
+        text.lines()
+            .filter_map(|line| {
+                let line = line.strip_prefix('+').unwrap_or(line);
+                let mut words = line.split_whitespace();
+                let found = words.next() == Some("#define") && words.next() == Some(name);
+                found.then(|| words.next().map(str::to_owned)).flatten()
+            })
+            .collect()
+    }
+
+    /// The same constants stand in the C header and in the series' own header, and everywhere only once.
+    #[test]
+    fn headers_and_this_module_agree() {
+        let xen = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xen");
+        let header = fs::read_to_string(xen.join("include/xen-pmem.h")).unwrap();
+        let patches: String = fs::read_to_string(xen.join("patches/series"))
+            .unwrap()
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(|name| fs::read_to_string(xen.join("patches").join(name)).unwrap())
+            .collect();
+        let operations = Operations::of(VERSION).unwrap();
+        for (name, value) in [
+            ("XENPF_pmem_add", operations.add),
+            ("XENPF_pmem_get", operations.get),
+            ("XENPF_PMEM_ABI", VERSION),
+        ] {
+            for (place, text) in [("the C header", &header), ("the patches", &patches)] {
+                assert_eq!(defined(text, name), [value.to_string()], "{name} in {place}");
+            }
+        }
+        let node = NODE.to_str().unwrap();
+        assert_eq!(defined(&header, "XEN_PMEM_ABI_NODE"), [format!("\"{node}\"")]);
+        assert!(patches.contains(node), "the patches have another node");
+    }
+
+    #[test]
+    fn only_a_known_version_has_operations() {
+        assert!(Operations::of(VERSION).is_some());
+        for version in [0, VERSION + 1, u32::MAX] {
+            assert_eq!(Operations::of(version), None);
+        }
     }
 }

@@ -1,0 +1,155 @@
+//! `cargo xtask xen --each`: the series patch by patch, each built, booted, and asked for its operations.
+//!
+//! Whoever looks for a fault between two versions of Xen gets any of these hypervisors. So each has to build and to boot, and none may
+//! have the operations without their protection.
+//!
+//! What is done for a patch is not done again while all that it depends on stays the same. The tree goes from patch to patch, so that
+//! each build compiles only what its patch changes.
+
+use super::source::Source;
+use super::tree::{Configuration, Tree};
+use crate::progress::step;
+use crate::{command, e2e, workspace};
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The scenario that asks a hypervisor for the operations, and that takes a hypervisor without them, too.
+const SCENARIO: &str = "xen-operations@patched";
+/// What the scenario's verdict depends on, beside the hypervisor.
+const TESTS: [&str; 2] = ["integration/src/scenarios/xen_operations.rs", "xen/tests/pmemctl.c"];
+
+/// Builds and boots the hypervisor after each of the patches, in order.
+pub(super) fn run(release: &str, source: &Source, patches: &[PathBuf], debug: bool) -> Result<()> {
+    let folder = workspace::target()
+        .join("xen")
+        .join(release)
+        .join(if debug { "each-debug" } else { "each" });
+    fs::create_dir_all(&folder)?;
+    let mut walk = Walk {
+        source,
+        tree: Tree::at(&folder.join("tree")),
+        applied: folder.join("applied"),
+        folder: &folder,
+    };
+    let texts = patches
+        .iter()
+        .map(|patch| fs::read_to_string(patch).with_context(|| format!("cannot read {}", patch.display())))
+        .collect::<Result<Vec<_>>>()?;
+    let tests = TESTS
+        .iter()
+        .map(|file| fs::read_to_string(workspace::root().join(file)).with_context(|| format!("cannot read {file}")))
+        .collect::<Result<Vec<_>>>()?;
+
+    let runner = e2e::runner("scenarios")?;
+    let machines = e2e::set_up(super::SUITE, false, "")?;
+    for count in 1..=patches.len() {
+        let (done, texts) = (&patches[..count], &texts[..count]);
+        let name = subject(done);
+        let stamp = stamp(source, texts, debug);
+        let place = folder.join(format!("{count:02}"));
+        let hypervisor = place.join("xen");
+        if !says(&place.join("built"), &stamp) || !hypervisor.is_file() {
+            step(&format!("{count} of {}: {name}", patches.len()));
+            workspace::discard(&place)?;
+            fs::create_dir_all(&place)?;
+            walk.bring_to(done, texts)?;
+            let configuration = Configuration {
+                debug,
+                whole: count == patches.len(),
+            };
+            let made = walk
+                .tree
+                .make(configuration, &place.join("build.log"))
+                .with_context(|| format!("patch {count}, {name}, does not build"))?;
+            fs::copy(made, &hypervisor).context("the build made no hypervisor")?;
+            fs::write(place.join("built"), &stamp)?;
+        }
+        let booted = format!("{stamp}{:016x}\n", hash(&tests));
+        if !says(&place.join("booted"), &booted) {
+            step(&format!("{count} of {}: booting {name}", patches.len()));
+            boot(&runner, &machines.manifest, &hypervisor, &place)
+                .with_context(|| format!("patch {count}, {name}, does not boot, or its operations fail"))?;
+            fs::write(place.join("booted"), &booted)?;
+        }
+        println!("{count:02} {name}: builds, boots, operations as they should be");
+    }
+    Ok(())
+}
+
+/// The tree on its way from patch to patch.
+struct Walk<'a> {
+    source: &'a Source,
+    tree: Tree,
+    /// The file that says which patches the tree has.
+    applied: PathBuf,
+    folder: &'a Path,
+}
+
+impl Walk<'_> {
+    /// Brings the tree to where exactly these patches are applied.
+    fn bring_to(&mut self, patches: &[PathBuf], texts: &[String]) -> Result<()> {
+        let hashes: Vec<String> = texts.iter().map(|text| format!("{:016x}", hash(text))).collect();
+        let applied = fs::read_to_string(&self.applied).unwrap_or_default();
+        let mut applied: Vec<String> = applied.lines().map(str::to_owned).collect();
+        let base = self.source.name();
+        let on_the_way = applied.first().is_some_and(|first| *first == base)
+            && hashes.starts_with(applied.get(1..).unwrap_or_default());
+        if !on_the_way {
+            // Without it, a tree that is half unpacked is unpacked anew.
+            match fs::remove_file(&self.applied) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+            workspace::discard(&self.folder.join("tree"))?;
+            self.tree.unpack(self.source)?;
+            self.tree.commit()?;
+            applied = vec![base];
+        }
+        for (patch, hash) in patches.iter().zip(&hashes).skip(applied.len().saturating_sub(1)) {
+            self.tree
+                .am(patch)
+                .with_context(|| format!("{} does not apply", patch.display()))?;
+            applied.push(hash.clone());
+            fs::write(&self.applied, applied.join("\n"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs the scenario on a hypervisor.
+fn boot(runner: &Path, manifest: &Path, hypervisor: &Path, place: &Path) -> Result<()> {
+    let text = fs::read_to_string(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
+    let mut document: Value = serde_json::from_str(&text)?;
+    document["xen_patched"] = hypervisor.to_string_lossy().into();
+    let own = place.join("manifest.json");
+    fs::write(&own, serde_json::to_string_pretty(&document)?)?;
+    command::run(
+        Command::new(runner)
+            .env(e2e::MANIFEST, &own)
+            .args(["--boot", "--test-threads", "1", SCENARIO]),
+    )
+}
+
+/// What the last of these patches is called.
+fn subject(patches: &[PathBuf]) -> String {
+    let name = patches.last().and_then(|patch| patch.file_stem());
+    name.unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn says(file: &Path, stamp: &str) -> bool {
+    fs::read_to_string(file).is_ok_and(|text| text == stamp)
+}
+
+fn stamp(source: &Source, texts: &[String], debug: bool) -> String {
+    format!("{}\ndebug={debug}\n{:016x}\n", source.name(), hash(texts))
+}
+
+fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,151 @@
+//! A tree of Xen's source: unpacking, patching, building.
+
+use super::source::Source;
+use crate::command;
+use crate::progress::step;
+use anyhow::{Context as _, Result, bail, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Configuration {
+    /// Whether with assertions and debug output.
+    pub(super) debug: bool,
+    /// Whether the tree must know persistent memory. The first patches of the series alone do not add that.
+    pub(super) whole: bool,
+}
+
+/// The options that upstream leaves off: the feature, and what it depends on there.
+pub(super) const ON: [&str; 2] = ["CONFIG_UNSUPPORTED=y", "CONFIG_PMEM=y"];
+
+/// A tree of Xen's source.
+pub(super) struct Tree {
+    folder: PathBuf,
+}
+
+impl Tree {
+    /// The tree in this folder, whatever is there.
+    pub(super) fn at(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Unpacks the source and applies Debian's patches.
+    pub(super) fn unpack(&self, source: &Source) -> Result<()> {
+        step("unpacking Xen");
+        fs::create_dir_all(&self.folder)?;
+        let tar = |file: &Path| {
+            let mut tar = Command::new("tar");
+            tar.arg("-xf").arg(file).arg("-C").arg(&self.folder);
+            tar
+        };
+        command::output(tar(&source.upstream).arg("--strip-components=1"))?;
+        command::output(&mut tar(&source.debian))?;
+        for patch in series(&self.folder.join("debian").join("patches"))? {
+            self.patch(&patch)?;
+        }
+        Ok(())
+    }
+
+    /// Applies a patch.
+    pub(super) fn patch(&self, patch: &Path) -> Result<()> {
+        let mut command = Command::new("patch");
+        command
+            .args(["-p1", "--silent", "--batch", "-d"])
+            .arg(&self.folder)
+            .arg("-i")
+            .arg(patch);
+        command::output(&mut command)?;
+        Ok(())
+    }
+
+    /// Makes the tree a repository whose only commit is what is there.
+    pub(super) fn commit(&self) -> Result<()> {
+        command::output(self.git().args(["init", "--quiet"]))?;
+        command::output(self.git().args(["add", "--all", "--force"]))?;
+        command::output(self.git().args(["commit", "--quiet", "--message", "Debian's source"]))?;
+        Ok(())
+    }
+
+    /// Applies a patch as a commit, as a maintainer does.
+    pub(super) fn am(&self, patch: &Path) -> Result<()> {
+        let result = command::output(self.git().args(["am", "--quiet", "-3"]).arg(patch));
+        if result.is_err() {
+            // Leaves the tree as it was; what went wrong is known.
+            let _ = command::output(self.git().args(["am", "--abort"]));
+        }
+        result.map(|_| ())
+    }
+
+    fn git(&self) -> Command {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(&self.folder).args([
+            "-c",
+            "user.name=cargo xtask xen",
+            "-c",
+            "user.email=xtask@localhost",
+            "-c",
+            "commit.gpgsign=false",
+            "-c",
+            "core.hooksPath=/dev/null",
+        ]);
+        git
+    }
+
+    /// Builds with Debian's configuration, except for what `configuration` says, and returns the ELF file that boots.
+    pub(super) fn make(&self, configuration: Configuration, log: &Path) -> Result<PathBuf> {
+        let debug = configuration.debug;
+        step(&format!("building Xen{}", if debug { " with assertions" } else { "" }));
+        let debians = self.folder.join("debian").join("xen-kconfig");
+        let text =
+            fs::read_to_string(&debians).with_context(|| format!("Debian's source has no {}", debians.display()))?;
+        let mut lines: Vec<&str> = text.lines().filter(|line| !line.contains("CONFIG_DEBUG=")).collect();
+        lines.push(if debug { "CONFIG_DEBUG=y" } else { "CONFIG_DEBUG=n" });
+        lines.extend(ON);
+        let config = self.folder.join("xen/.config");
+        fs::write(&config, lines.join("\n") + "\n")?;
+
+        self.target("olddefconfig", log)?;
+        let made = fs::read_to_string(&config)?;
+        ensure!(
+            !configuration.whole || made.lines().any(|line| line == "CONFIG_PMEM=y"),
+            "the configuration has no CONFIG_PMEM=y: an option that it depends on is off, see {}",
+            config.display()
+        );
+        self.target("build", log)?;
+        Ok(self.folder.join("xen/xen"))
+    }
+
+    fn target(&self, target: &str, log: &Path) -> Result<()> {
+        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let output = fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let status = Command::new("make")
+            .arg("-C")
+            .arg(self.folder.join("xen"))
+            .arg(format!("-j{jobs}"))
+            .args(["XEN_TARGET_ARCH=x86_64", target])
+            .stdin(std::process::Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .status()
+            .context("cannot start `make`")?;
+        if !status.success() {
+            bail!("`make {target}` of Xen failed: {status}; see {}", log.display());
+        }
+        Ok(())
+    }
+}
+
+/// The paths of a series' patches, in order.
+pub(super) fn series(folder: &Path) -> Result<Vec<PathBuf>> {
+    let file = folder.join("series");
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let names = text.lines().map(str::trim);
+    Ok(names
+        .filter(|name| !name.is_empty() && !name.starts_with('#'))
+        .map(|name| folder.join(name))
+        .collect())
+}

@@ -94,8 +94,8 @@ pub(crate) fn make(config: &Config) -> std::io::Result<String> {
         .map(|nvdimm| Ok((fs::metadata(&nvdimm.file)?.len(), nvdimm.label_size, nvdimm.address)));
     let nvdimms = nvdimms.collect::<std::io::Result<Vec<_>>>()?;
     Ok(format!(
-        "{} MiB, {nvdimms:?}, Linux {:?}, Xen {:?}",
-        config.memory_mib, config.linux, config.xen
+        "{} MiB, {nvdimms:?}, copier {}, Linux {:?}, Xen {:?}",
+        config.memory_mib, config.copier, config.linux, config.xen
     ))
 }
 
@@ -138,6 +138,40 @@ impl<'a> Software<'a> {
     }
 }
 
+/// The IOMMU of a machine. Without one, its devices reach all memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Iommu {
+    /// AMD-Vi.
+    Amd,
+    /// Intel VT-d.
+    Intel,
+}
+
+impl Iommu {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Amd, Self::Intel];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Amd => "amd",
+            Self::Intel => "intel",
+        }
+    }
+
+    /// QEMU's device.
+    const fn device(self) -> &'static str {
+        match self {
+            Self::Amd => "amd-iommu,intremap=on",
+            // Xen makes page tables for 48 bits.
+            Self::Intel => "intel-iommu,intremap=on,aw-bits=48",
+        }
+    }
+}
+
+/// QEMU's device that copies memory when it is told to. Its mask lets it name every address.
+const COPIER: &str = "edu,dma_mask=0xffffffffffffffff";
+
 /// A machine to be.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -151,6 +185,10 @@ pub struct Config {
     pub memory_mib: u64,
     /// The NVDIMMs that it starts with.
     pub nvdimms: Vec<Nvdimm>,
+    /// Its IOMMU.
+    pub iommu: Option<Iommu>,
+    /// Whether it has a device that copies memory when it is told to ([`crate::copier`]).
+    pub copier: bool,
     /// More words for Linux's command line.
     pub linux: Vec<String>,
     /// More words for Xen's command line.
@@ -170,6 +208,8 @@ impl Config {
             root: Root::Memory,
             memory_mib: 2048,
             nvdimms,
+            iommu: None,
+            copier: false,
             linux: Vec::new(),
             xen: Vec::new(),
             interactive: false,
@@ -250,6 +290,13 @@ pub(crate) fn arguments(
     );
     add("-serial", "chardev:console");
     add("-serial", "chardev:agent");
+    // The IOMMU comes before the devices that it is for.
+    if let Some(iommu) = config.iommu {
+        add("-device", iommu.device());
+    }
+    if config.copier {
+        add("-device", COPIER);
+    }
     for (index, nvdimm) in (1..).zip(&config.nvdimms) {
         let size = fs::metadata(&nvdimm.file)?.len();
         let file = nvdimm.file.display();

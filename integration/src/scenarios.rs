@@ -15,9 +15,11 @@ mod power_cut;
 mod shapes;
 mod snapshots;
 mod watch;
+mod xen_dma;
 mod xen_guest;
 mod xen_hotplug;
 mod xen_lives;
+mod xen_operations;
 mod xen_provision_fsdax;
 mod xen_refuses;
 mod xen_report;
@@ -25,7 +27,7 @@ mod xen_sizing;
 
 use crate::image::{self, MIB};
 use crate::layout::Layout;
-use crate::machine::{Config, Kind, Nvdimm};
+use crate::machine::{Config, Iommu, Kind, Nvdimm};
 use crate::manifest::{Hypervisor, Manifest};
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
@@ -50,6 +52,7 @@ pub struct Scenario {
 const STOCK: &[Hypervisor] = &[Hypervisor::Stock];
 const PATCHED: &[Hypervisor] = &[Hypervisor::Patched];
 const PATCHED_AND_DEBUG: &[Hypervisor] = &[Hypervisor::Patched, Hypervisor::Debug];
+const ALL_HYPERVISORS: &[Hypervisor] = &Hypervisor::ALL;
 const BOTH: &[Hypervisor] = &[Hypervisor::Stock, Hypervisor::Patched];
 
 /// A scenario on a hypervisor: what is run.
@@ -180,6 +183,20 @@ pub const ALL: &[Scenario] = &[
         run: xen_refuses::run,
     },
     Scenario {
+        name: "xen-operations",
+        about: "operations are sent to a hypervisor that advertises them, and to no other",
+        on: ALL_HYPERVISORS,
+        system: false,
+        run: xen_operations::run,
+    },
+    Scenario {
+        name: "xen-dma",
+        about: "with an IOMMU devices reach the data, and cannot write to the reserved area",
+        on: PATCHED_AND_DEBUG,
+        system: false,
+        run: xen_dma::run,
+    },
+    Scenario {
         name: "xen-guest",
         about: "after a report a guest domain starts and stops",
         on: PATCHED_AND_DEBUG,
@@ -307,17 +324,20 @@ pub struct Run<'a> {
     pub manifest: &'a Manifest,
     /// A folder of its own.
     pub folder: &'a Path,
+    /// The IOMMU of machines with Xen whose scenario does not say which they have.
+    iommu: Option<Iommu>,
     step: Mutex<String>,
 }
 
 impl<'a> Run<'a> {
     /// A run of a scenario with a folder of its own.
-    pub fn new(variant: Variant, manifest: &'a Manifest, folder: &'a Path) -> Self {
+    pub fn new(variant: Variant, manifest: &'a Manifest, folder: &'a Path, iommu: Option<Iommu>) -> Self {
         Self {
             name: variant.name(),
             hypervisor: variant.hypervisor,
             manifest,
             folder,
+            iommu,
             step: Mutex::new(String::new()),
         }
     }
@@ -373,6 +393,7 @@ impl<'a> Run<'a> {
     fn boot_as(&self, config: Config) -> Result<Vm> {
         let config = Config {
             hypervisor: self.hypervisor,
+            iommu: config.iommu.or(self.iommu.filter(|_| config.kind == Kind::Xen)),
             ..config
         };
         Ok(Vm::boot(self.manifest, self.folder, &config)?)

@@ -40,8 +40,8 @@ impl Snapshot {
             return Ok(None);
         };
         // What an installed system does at boot is what is tested, a terminal is for people, and a clock that counts is to begin at the
-        // beginning.
-        if config.root != Root::Memory || config.interactive || config.counted {
+        // beginning. QEMU cannot save an AMD IOMMU.
+        if config.root != Root::Memory || config.interactive || config.counted || config.iommu.is_some() {
             return Ok(None);
         }
         let name = match config.kind {

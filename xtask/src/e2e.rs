@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// Leave out what needs a Xen other than Debian's own
     #[arg(long)]
     stock: bool,
+    /// Give machines with Xen an IOMMU: `amd` or `intel`
+    #[arg(long, value_name = "KIND")]
+    iommu: Option<String>,
     /// How many scenarios run at once [default: one more than there are processors, for some always wait]
     #[arg(long)]
     jobs: Option<usize>,
@@ -55,6 +58,7 @@ impl Options {
             shell: None,
             boot: false,
             stock: false,
+            iommu: None,
             jobs: None,
             scenarios: scenarios.iter().map(ToString::to_string).collect(),
         }
@@ -122,7 +126,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return command::run(scenarios().arg("--list"));
     }
     // A name that is none is better told before the set-up than after it.
-    let needs = command::output(scenarios().arg("--needs").args(&options.scenarios))?;
+    let mut needs = scenarios();
+    if let Some(iommu) = &options.iommu {
+        needs.args(["--iommu", iommu]);
+    }
+    let needs = command::output(needs.arg("--needs").args(&options.scenarios))?;
     // A shell takes nothing of what scenarios need.
     let needs = match options.shell {
         Some(_) => String::new(),
@@ -133,6 +141,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     scenarios.env(MANIFEST, &machines.manifest);
     if options.boot {
         scenarios.arg("--boot");
+    }
+    if let Some(iommu) = &options.iommu {
+        scenarios.args(["--iommu", iommu]);
     }
     if let Some(image) = &options.shell {
         step("booting Dom0; leave its shell with `exit`");

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use xen_pmem_integration::image::{self, MIB};
-use xen_pmem_integration::machine::{Config, Kind, Nvdimm};
+use xen_pmem_integration::machine::{Config, Iommu, Kind, Nvdimm};
 use xen_pmem_integration::manifest::{Hypervisor, Manifest};
 use xen_pmem_integration::scenarios::{Run, Variant, variants};
 use xen_pmem_integration::vm::{self, Vm};
@@ -33,6 +33,9 @@ struct Cli {
     /// Boot each VM, snapshots or not
     #[arg(long)]
     boot: bool,
+    /// Give machines with Xen this IOMMU
+    #[arg(long, value_parser = iommu)]
+    iommu: Option<Iommu>,
     /// How many scenarios run at once
     #[arg(long, value_name = "N")]
     test_threads: Option<usize>,
@@ -91,7 +94,10 @@ fn main() -> ExitCode {
     };
     let trials = wanted
         .into_iter()
-        .map(|variant| trial(variant, Arc::clone(&manifest), Arc::clone(&times), start_by))
+        .map(|variant| {
+            let times = Arc::clone(&times);
+            trial(variant, Arc::clone(&manifest), cli.iommu, times, start_by)
+        })
         .collect();
     let arguments = Arguments {
         test_threads: cli.test_threads,
@@ -99,8 +105,9 @@ fn main() -> ExitCode {
     };
     let begin = Instant::now();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    // Some scenarios, or with a failure, do not measure all of them.
+    // Some scenarios, a failure, or other machines do not measure all of them.
     if cli.scenarios.is_empty()
+        && cli.iommu.is_none()
         && !conclusion.has_failed()
         && conclusion.num_ignored == 0
         && let Err(error) = record(&manifest, &cli, begin.elapsed(), &times)
@@ -132,6 +139,12 @@ fn record(manifest: &Manifest, cli: &Cli, total: Duration, times: &Mutex<Times>)
     std::fs::write(&path, document.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// The IOMMU of this name.
+fn iommu(name: &str) -> Result<Iommu, String> {
+    let found = Iommu::ALL.into_iter().find(|iommu| iommu.as_str() == name);
+    found.ok_or_else(|| format!("there are: {}", Iommu::ALL.map(Iommu::as_str).join(", ")))
+}
+
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("{error:#}");
     ExitCode::FAILURE
@@ -140,13 +153,19 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 /// Names of scenarios, and how many seconds each took.
 type Times = BTreeMap<String, f64>;
 
-fn trial(variant: Variant, manifest: Arc<Manifest>, times: Arc<Mutex<Times>>, start_by: Option<SystemTime>) -> Trial {
+fn trial(
+    variant: Variant,
+    manifest: Arc<Manifest>,
+    iommu: Option<Iommu>,
+    times: Arc<Mutex<Times>>,
+    start_by: Option<SystemTime>,
+) -> Trial {
     Trial::ignorable_test(variant.name(), move || {
         if start_by.is_some_and(|time| SystemTime::now() > time) {
             return Ok(Completion::ignored_with("the time is up"));
         }
         let begin = Instant::now();
-        run(variant, &manifest).map_err(|error| Failed::from(story(&error)))?;
+        run(variant, &manifest, iommu).map_err(|error| Failed::from(story(&error)))?;
         let mut times = times
             .lock()
             .map_err(|_| Failed::from("another scenario has panicked"))?;
@@ -156,9 +175,9 @@ fn trial(variant: Variant, manifest: Arc<Manifest>, times: Arc<Mutex<Times>>, st
 }
 
 /// Runs a scenario in a folder of its own, which is kept if it fails or is asked for.
-fn run(variant: Variant, manifest: &Manifest) -> Result<()> {
+fn run(variant: Variant, manifest: &Manifest, iommu: Option<Iommu>) -> Result<()> {
     let folder = folder(manifest, &variant.name())?;
-    let run = Run::new(variant, manifest, &folder);
+    let run = Run::new(variant, manifest, &folder, iommu);
     let result = (variant.scenario.run)(&run).with_context(|| {
         format!(
             "at the step `{}`; images and console logs are in {}",

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 /// Emulated (nested virtualisation may be there and not work), with one processor: with more, emulation is several times slower.
 /// Without smap and smep: with them Xen bounces a page fault while it touches a page of Dom0, and Dom0 dies early.
 const PROCESSOR: &str = "-machine q35,nvdimm=on,memory-backend=memory,sata=off,smbus=off,i8042=off -accel tcg,thread=multi -cpu max,-smap,-smep -smp 1";
+/// The processor is AMD's; this makes it one of Intel's, whose machine checks Xen can recover from.
+const INTEL: &str = "max,vendor=GenuineIntel,family=6,model=85,stepping=4";
 /// A clock that counts instructions: one is a nanosecond.
 const COUNTED: &str = " -icount shift=0";
 /// Nothing that is not asked for; the end of the guest is the end of QEMU.
@@ -94,8 +96,8 @@ pub(crate) fn make(config: &Config) -> std::io::Result<String> {
         .map(|nvdimm| Ok((fs::metadata(&nvdimm.file)?.len(), nvdimm.label_size, nvdimm.address)));
     let nvdimms = nvdimms.collect::<std::io::Result<Vec<_>>>()?;
     Ok(format!(
-        "{} MiB, {nvdimms:?}, copier {}, Linux {:?}, Xen {:?}",
-        config.memory_mib, config.copier, config.linux, config.xen
+        "{} MiB, {nvdimms:?}, Intel {}, Linux {:?}, Xen {:?}",
+        config.memory_mib, config.intel, config.linux, config.xen
     ))
 }
 
@@ -185,6 +187,8 @@ pub struct Config {
     pub memory_mib: u64,
     /// The NVDIMMs that it starts with.
     pub nvdimms: Vec<Nvdimm>,
+    /// Whether its processor is one of Intel's.
+    pub intel: bool,
     /// Its IOMMU.
     pub iommu: Option<Iommu>,
     /// Whether it has a device that copies memory when it is told to ([`crate::copier`]).
@@ -208,6 +212,7 @@ impl Config {
             root: Root::Memory,
             memory_mib: 2048,
             nvdimms,
+            intel: false,
             iommu: None,
             copier: false,
             linux: Vec::new(),
@@ -255,6 +260,10 @@ pub(crate) fn arguments(
     let processor = match config.counted {
         false => PROCESSOR.to_owned(),
         true => PROCESSOR.replace("thread=multi", "thread=single") + COUNTED,
+    };
+    let processor = match config.intel {
+        false => processor,
+        true => processor.replace("-cpu max", &format!("-cpu {INTEL}")),
     };
     let mut arguments: Vec<OsString> = [processor.as_str(), FRAME]
         .iter()

@@ -19,6 +19,7 @@ mod xen_dma;
 mod xen_guest;
 mod xen_hotplug;
 mod xen_lives;
+mod xen_mce;
 mod xen_operations;
 mod xen_provision_fsdax;
 mod xen_refuses;
@@ -195,6 +196,13 @@ pub const ALL: &[Scenario] = &[
         on: PATCHED_AND_DEBUG,
         system: false,
         run: xen_dma::run,
+    },
+    Scenario {
+        name: "xen-mce",
+        about: "memory errors in persistent memory: told to Dom0, contained, and named where they are in Xen's structures",
+        on: PATCHED_AND_DEBUG,
+        system: false,
+        run: xen_mce::run,
     },
     Scenario {
         name: "xen-guest",

@@ -9,6 +9,8 @@ use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
 use std::path::Path;
 
+/// What Xen's tables for the NVDIMM take.
+const TABLES: u64 = 6 * MIB;
 /// What is written by DMA.
 const PATTERN: u8 = 0x5a;
 
@@ -26,8 +28,8 @@ fn with(run: &Run<'_>, iommu: Option<Iommu>) -> Result<()> {
     let file = &prepared.file;
     let (data, _) = *prepared.layout.partitions.first().context("no partition")?;
     let [from, early, late, read] = [0, 1, 2, 3].map(|place| data + place * MIB);
-    // Its last frame: the half of the last chunk that describes no page of this range.
-    let reserved = prepared.layout.reserved_base + prepared.layout.reserved_size - FRAME;
+    // The last frame of Xen's tables, which describes no page of this range: the M2P's last chunk is for a whole GiB.
+    let reserved = prepared.layout.reserved_base + TABLES - FRAME;
     let bytes = usize::try_from(BYTES)?;
     image::write(file, from, &vec![PATTERN; bytes])?;
 

@@ -2,6 +2,7 @@
 
 use super::{NVDIMM_SIZE, Run};
 use crate::frames::FRAME;
+use crate::image::MIB;
 use crate::machine::{Config, Kind, Nvdimm};
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
@@ -23,6 +24,9 @@ const PHYSICAL: u64 = 2 << 6 | 12;
 /// A bank that Xen takes machine checks from.
 const BANK: u32 = 9;
 
+/// What Xen's tables for the NVDIMM take; more is reserved in an image, which can come to any address.
+const TABLES: u64 = 6 * MIB;
+
 /// How long a message may take to be in Xen's log.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -40,13 +44,17 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     let (data, _) = *prepared.layout.partitions.first().context("no partition")?;
     let data = base + data;
     let reserved = base + prepared.layout.reserved_base;
-    let last = reserved + prepared.layout.reserved_size - FRAME;
+    let unused = reserved + prepared.layout.reserved_size - FRAME;
 
     run.step("an error in the reserved area is named");
-    for (address, table) in [(reserved, "frame table"), (last, "M2P")] {
+    for (address, what) in [
+        (reserved, "frame table of MFNs"),
+        (reserved + TABLES - FRAME, "M2P of MFNs"),
+        (unused, "reserved, not in use"),
+    ] {
         let said = raise(&mut vm, SCRUBBED, IN_PROGRESS | RESTART, address, "memory error at MFN")?;
         ensure!(
-            said.contains(&format!("{:#x}: {table} of MFNs", address / FRAME)),
+            said.contains(&format!("{:#x}: {what}", address / FRAME)),
             "Xen says {said}"
         );
     }

@@ -81,9 +81,10 @@ fn with(run: &Run<'_>, iommu: Option<Iommu>) -> Result<()> {
     let faults = faults(&mut vm)?;
     match iommu {
         None => ensure!(written, "without an IOMMU something keeps devices from writing"),
+        // QEMU's IOMMUs do not report each access that they refuse, so what counts is the memory.
         Some(_) => ensure!(
-            holds(file, reserved, xens)? && !faults.is_empty(),
-            "a device has written to the reserved area: {written}; Xen says: {faults}"
+            !written && holds(file, reserved, xens)?,
+            "a device has written to the reserved area; Xen says: {faults}"
         ),
     }
     run.power_off(vm)

@@ -78,7 +78,7 @@ fn namespace(range: nfit::Range) -> Namespace {
         region: range.range,
         range: range.range,
         numa_node: None,
-        presented: match range.state.obstacle() {
+        presented: match range.obstacle() {
             None => Presented::Unbound(Unbound::default()),
             Some(obstacle) => Presented::Unusable { node: None, obstacle },
         },

@@ -40,7 +40,23 @@ pub struct Range {
     pub range: PhysRange,
     /// The state of the NVDIMMs behind it, all of them taken together.
     pub state: State,
+    /// Whether it may be mapped write-back, as Xen maps its structures: bit `EFI_MEMORY_WB` of its memory mapping attributes (UEFI
+    /// Specification 2.10, 7.2.3).
+    pub write_back: bool,
 }
+
+impl Range {
+    /// Why Xen must not keep anything there; `None` if nothing speaks against it.
+    pub const fn obstacle(&self) -> Option<Obstacle> {
+        match self.state.obstacle() {
+            None if !self.write_back => Some(Obstacle::NotWriteBack),
+            obstacle => obstacle,
+        }
+    }
+}
+
+/// The attribute of memory that may be mapped write-back (`EFI_MEMORY_WB`).
+const WRITE_BACK: u64 = 8;
 
 /// A part of a table that means nothing, and does not make the rest wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -237,6 +253,7 @@ impl Nfit {
                 index,
                 range,
                 state: State::default(),
+                write_back: spa.attributes.get() & WRITE_BACK != 0,
             });
         } else {
             self.left_out.push(LeftOut::Beyond(index));

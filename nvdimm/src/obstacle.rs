@@ -21,6 +21,9 @@ pub enum Obstacle {
     /// Firmware says that an NVDIMM does not answer at the range's addresses.
     #[error("the firmware says that its NVDIMMs could not be mapped: there is no memory at some of its addresses")]
     NotMapped,
+    /// Firmware does not say that the range may be mapped write-back, as Xen maps its structures.
+    #[error("the firmware does not allow its addresses to be mapped write-back, as Xen maps its structures")]
+    NotWriteBack,
     /// Blocks move.
     #[error("sector mode (BTT) moves blocks about, so they have no fixed physical address: use fsdax or raw mode")]
     Sector,

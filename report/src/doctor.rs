@@ -5,7 +5,7 @@ use crate::hypercall::Registered;
 use crate::status::Reservation;
 use xen_pmem_discover::document::{Device, Mode, State};
 use xen_pmem_nvdimm::firmware;
-use xen_pmem_nvdimm::nfit::{Nfit, State as Flags};
+use xen_pmem_nvdimm::nfit::{Nfit, Range};
 use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 /// How a step went.
@@ -130,17 +130,21 @@ pub fn firmware(answer: &Result<Option<Nfit>, firmware::Error>) -> Vec<Step> {
         }
         Err(error) => return vec![step(Verdict::Bad, error.to_string()).hint("run as root")],
     };
-    let which = |is: fn(&Flags) -> bool| {
-        let ranges = nfit.ranges.iter().filter(|range| is(&range.state));
+    let which = |is: fn(&Range) -> bool| {
+        let ranges = nfit.ranges.iter().filter(|range| is(range));
         let ranges: Vec<String> = ranges.map(|range| range.range.to_string()).collect();
         (!ranges.is_empty()).then(|| ranges.join(", "))
     };
     let mut steps = Vec::new();
-    if let Some(ranges) = which(|state| state.obstacle().is_some()) {
+    if let Some(ranges) = which(|range| range.state.obstacle().is_some()) {
         let found = format!("NVDIMMs behind {ranges} are not armed or not mapped");
         steps.push(step(Verdict::Bad, found).hint("see `ndctl list -DH`; the hypervisor takes no report on them"));
     }
-    if let Some(ranges) = which(|state| state.has_lost_data()) {
+    if let Some(ranges) = which(|range| !range.write_back) {
+        let found = format!("firmware does not allow {ranges} to be mapped write-back, as Xen maps its structures");
+        steps.push(step(Verdict::Bad, found).hint("update the firmware; the hypervisor takes no report on them"));
+    }
+    if let Some(ranges) = which(|range| range.state.has_lost_data()) {
         let found =
             format!("NVDIMMs behind {ranges} failed to save, restore or flush: data written earlier may be lost");
         steps.push(step(Verdict::Note, found).hint("check the data on their partitions; reports work"));
@@ -300,7 +304,7 @@ mod tests {
     use crate::status::{InHypervisor, InStore};
     use std::fs;
     use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
-    use xen_pmem_nvdimm::nfit::Table;
+    use xen_pmem_nvdimm::nfit::{State as Flags, Table};
 
     fn verdicts(steps: &[Step]) -> Vec<Verdict> {
         steps.iter().map(|step| step.verdict).collect()

@@ -29,6 +29,12 @@ impl Table {
     /// Adds a range of any type, whether it makes sense or not.
     #[must_use]
     pub fn range_of(self, kind: Uuid, index: u16, base: PhysAddr, size: Bytes) -> Self {
+        self.range_as(kind, index, base, size, WRITE_BACK_NON_VOLATILE)
+    }
+
+    /// Adds a range with these memory mapping attributes (UEFI's `EFI_MEMORY_*`).
+    #[must_use]
+    pub fn range_as(self, kind: Uuid, index: u16, base: PhysAddr, size: Bytes, attributes: u64) -> Self {
         let mut range = SpaRange::new_zeroed();
         range.kind = U16::new(SPA_RANGE);
         range.length = length_of(&range);
@@ -36,7 +42,7 @@ impl Table {
         range.type_guid = kind.to_bytes_le();
         range.base = U64::new(base.0);
         range.size = U64::new(size.0);
-        range.attributes = U64::new(WRITE_BACK_NON_VOLATILE);
+        range.attributes = U64::new(attributes);
         self.structure(range.as_bytes())
     }
 

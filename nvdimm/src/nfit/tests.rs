@@ -20,6 +20,7 @@ fn found(index: u16, base: u64, state: State) -> Range {
         index,
         range: at(base),
         state,
+        write_back: true,
     }
 }
 
@@ -98,6 +99,24 @@ fn each_state_flag_has_its_meaning() {
     // Real firmware: the last save failed, and health events are reported.
     assert_eq!(State(0x21).obstacle(), None);
     assert_eq!(State(0x1f).obstacle(), Some(Obstacle::NotArmed));
+}
+
+#[test]
+fn xen_lives_where_it_may_map_write_back() {
+    // EFI_MEMORY_UC, _WC, _WT, _WB, _NV.
+    for (attributes, obstacle) in [
+        (0x8, None),
+        (0x8008, None),
+        (0xf, None),
+        (0, Some(Obstacle::NotWriteBack)),
+        (0x8000, Some(Obstacle::NotWriteBack)),
+        (0x7, Some(Obstacle::NotWriteBack)),
+    ] {
+        let range = at(1 << 32);
+        let table = Table::default().range_as(PERSISTENT_MEMORY, 1, range.base(), range.size(), attributes);
+        let nfit = read(&table).unwrap();
+        assert_eq!(nfit.ranges[0].obstacle(), obstacle, "{attributes:#x}");
+    }
 }
 
 #[test]

@@ -8,9 +8,13 @@
  *   pmemctl abi
  *   pmemctl blind
  *   pmemctl faults START END RESERVED-START RESERVED-END [STRIDE]
+ *   pmemctl scribble FRAME
  *
  * Frame numbers are hexadecimal, ends are not included. `faults` repeats a
- * report, failing its 1st, (1 + STRIDE)th, ... step, until it succeeds.
+ * report, failing its 1st, (1 + STRIDE)th, ... step, until it succeeds; only a
+ * hypervisor with assertions can do that. `scribble` lets the kernel write to
+ * FRAME and the next one through a mapping of /dev/mem, at addresses that are not
+ * aligned, and says whether this changed anything.
  *
  * Nothing is sent to a hypervisor that does not advertise the operations (exit
  * code 6), except by `blind`: it sends both without asking, a report of nothing,
@@ -233,9 +237,45 @@ static int blind(void)
     return 0;
 }
 
+/*
+ * Reading from a pipe makes the kernel store to the mapping, in pieces of eight
+ * bytes where it can.
+ */
+static int scribble(unsigned long frame)
+{
+    static const char text[] = "sixteen bytes!!";
+    static const unsigned int offsets[] = { 1, 11, PAGE - 4 };
+    unsigned char before[2 * PAGE], *map;
+    int memory = open("/dev/mem", O_RDWR | O_CLOEXEC), ends[2];
+    unsigned int i;
+
+    if (memory < 0 || pipe(ends)) {
+        perror("cannot open /dev/mem, or a pipe");
+        return 1;
+    }
+    map = mmap(NULL, sizeof(before), PROT_READ | PROT_WRITE, MAP_SHARED, memory, (off_t)(frame * PAGE));
+    if (map == MAP_FAILED) {
+        perror("cannot map /dev/mem");
+        return 1;
+    }
+    memcpy(before, map, sizeof(before));
+    for (i = 0; i < sizeof(offsets) / sizeof(*offsets); i++) {
+        if (write(ends[1], text, sizeof(text)) != (ssize_t)sizeof(text) ||
+            read(ends[0], map + offsets[i], sizeof(text)) != (ssize_t)sizeof(text)) {
+            perror("cannot write to, or read from, the pipe");
+            return 1;
+        }
+    }
+    puts(memcmp(before, map, sizeof(before)) ? "changed" : "unchanged");
+
+    return 0;
+}
+
 static int usage(void)
 {
-    fputs("usage: pmemctl add|dry-run|faults START END RESERVED-START RESERVED-END [STRIDE] | list | abi | blind\n", stderr);
+    fputs("usage: pmemctl add|dry-run|faults START END RESERVED-START RESERVED-END [STRIDE] | list | abi | blind\n"
+          "       pmemctl scribble FRAME\n",
+          stderr);
     return 2;
 }
 
@@ -250,6 +290,8 @@ int main(int argc, char **argv)
         return abi();
     if (argc == 2 && !strcmp(argv[1], "blind"))
         return blind();
+    if (argc == 3 && !strcmp(argv[1], "scribble"))
+        return scribble(strtoul(argv[2], NULL, 16));
     if (argc == 2 && !strcmp(argv[1], "list")) {
         failed = open_operations();
         return failed ? failed : list();

@@ -29,6 +29,10 @@ const TABLES: u64 = 6 * MIB;
 
 /// How long a message may take to be in Xen's log.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How often that is looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// What Xen says when an error is one that it cannot contain: stock Xen does, of any that a guest has met in persistent memory.
+const XEN_GIVES_UP: &str = "Software recovery failed";
 
 pub(super) fn run(run: &Run<'_>) -> Result<()> {
     let prepared = run.prepared_nvdimm("nvdimm", NVDIMM_SIZE)?;
@@ -63,28 +67,34 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     let said = raise(&mut vm, SCRUBBED, IN_PROGRESS | RESTART, data, "in persistent memory")?;
     ensure!(said.contains("telling d0"), "Xen says {said}");
 
-    run.step("an error that Dom0 has met does not end the host");
+    run.step("an error that Dom0 has met is told to Dom0, and does not end Xen");
     // Somebody is to be at work in it at that moment.
     vm.spawn(&["sh", "-c", "while :; do :; done"])?;
-    let said = raise(
-        &mut vm,
-        LOADED,
-        IN_PROGRESS | RESTART | INSTRUCTION,
-        data + FRAME,
-        "in persistent memory",
-    )?;
-    ensure!(said.contains("accessed by d0"), "Xen says {said}");
-    let listed = vm.run("pmemctl list")?;
-    ensure!(listed.lines().count() == 1, "pmemctl says {listed}");
-    run.leave(vm)
+    inject(&vm, LOADED, IN_PROGRESS | RESTART | INSTRUCTION, data + FRAME)?;
+    let begin = Instant::now();
+    // Whether Dom0's kernel can go on is its own decision, and depends on where in it the error meets it.
+    while !vm.console().contains("accessed by d0") {
+        ensure!(
+            begin.elapsed() < LIMIT && !vm.console().contains(XEN_GIVES_UP),
+            "Xen's console says {}",
+            vm.console()
+        );
+        std::thread::sleep(TICK);
+    }
+    std::thread::sleep(TICK);
+    ensure!(
+        !vm.console().contains(XEN_GIVES_UP),
+        "Xen's console says {}",
+        vm.console()
+    );
+    vm.cut_power();
+    Ok(())
 }
 
 /// Has the processor meet an error, and waits until Xen's log has a line with these words, which is returned.
 fn raise(vm: &mut Vm, status: u64, global: u64, address: u64, words: &str) -> Result<String> {
     vm.run("xl dmesg -c")?;
-    vm.qmp()?.monitor(&format!(
-        "mce 0 {BANK} {status:#x} {global:#x} {address:#x} {PHYSICAL:#x}"
-    ))?;
+    inject(vm, status, global, address)?;
     let begin = Instant::now();
     loop {
         let log = vm.run("xl dmesg")?;
@@ -92,6 +102,14 @@ fn raise(vm: &mut Vm, status: u64, global: u64, address: u64, words: &str) -> Re
             return Ok(line.to_owned());
         }
         ensure!(begin.elapsed() < LIMIT, "Xen's log says nothing of {address:#x}: {log}");
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(TICK);
     }
+}
+
+/// Has the processor meet an error.
+fn inject(vm: &Vm, status: u64, global: u64, address: u64) -> Result<()> {
+    let error = format!("mce 0 {BANK} {status:#x} {global:#x} {address:#x} {PHYSICAL:#x}");
+    let said = vm.qmp()?.monitor(&error)?;
+    ensure!(said.trim().is_empty(), "QEMU says {said}");
+    Ok(())
 }

@@ -3,6 +3,7 @@
 //! [`Flags`] are what every command takes: what it prints goes through them, and they start the log. A command ends with an
 //! [`exit::ExitStatus`] or a [`Failure`].
 
+pub mod clock;
 pub mod exit;
 mod failure;
 mod flags;

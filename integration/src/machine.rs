@@ -89,7 +89,7 @@ fn identity(file: &Path) -> std::io::Result<(u64, i64, i64)> {
 /// # Errors
 ///
 /// If an NVDIMM's file cannot be looked at.
-pub(crate) fn make(config: &Config) -> std::io::Result<String> {
+pub(crate) fn fingerprint(config: &Config) -> std::io::Result<String> {
     let nvdimms = config
         .nvdimms
         .iter()

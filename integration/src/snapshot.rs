@@ -50,7 +50,7 @@ impl Snapshot {
             machine::Kind::Xen => config.hypervisor.as_str(),
         };
         let software = hash(&machine::software(manifest, config)?);
-        let make = hash(&machine::make(config)?);
+        let make = hash(&machine::fingerprint(config)?);
         let family = snapshots.join(format!("{name}-{software:016x}"));
         if !family.is_dir() {
             forget(snapshots, name, &family)?;

@@ -167,10 +167,7 @@ pub(crate) const ALL: &[Page] = &[
             ),
         ],
         files: &[SYSFS],
-        see_also: &[
-            "xen-pmem-provision-wipe(8)",
-            "ndctl-create-namespace(1)",
-        ],
+        see_also: &["xen-pmem-provision-wipe(8)", "ndctl-create-namespace(1)"],
     },
     Page {
         command: "xen-pmem-provision wipe",
@@ -185,10 +182,7 @@ pub(crate) const ALL: &[Page] = &[
             ),
         ],
         files: &[SYSFS],
-        see_also: &[
-            "xen-pmem-provision-fsdax(8)",
-            "blkdiscard(8)",
-        ],
+        see_also: &["xen-pmem-provision-fsdax(8)", "blkdiscard(8)"],
     },
     Page {
         command: "xen-pmem-provision show",

@@ -15,7 +15,7 @@ use xen_pmem_format::superblock::{UnixTime, Which};
 use xen_pmem_format::units::{Bytes, DeviceOffset, LbaSize};
 use xen_pmem_provision::geometry::Geometry;
 use xen_pmem_provision::init::{self, Request};
-use xen_pmem_provision::layout::{LINUX_DATA, PartitionRequest, PartitionSize, Reserve};
+use xen_pmem_provision::layout::{LINUX_DATA, NewPartition, PartitionSize, Reserve};
 use xen_pmem_provision::plan::{Before, Checked};
 use xen_pmem_provision::step::Step;
 
@@ -75,14 +75,14 @@ fn plan(device: &Sparse, reserve: Reserve) -> Checked {
     let request = Request {
         reserve,
         entries: EntrySizes::XEN_X86_64,
-        partitions: vec![PartitionRequest {
+        partitions: vec![NewPartition {
             size: PartitionSize::Rest,
             name: "pmem".to_owned(),
             type_guid: LINUX_DATA,
+            guid: Uuid::from_u128(3),
         }],
         uuid: Uuid::from_u128(1),
         disk_guid: Uuid::from_u128(2),
-        partition_guids: vec![Uuid::from_u128(3)],
         now: UnixTime(1),
     };
     let before = Before {

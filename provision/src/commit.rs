@@ -81,7 +81,7 @@ pub fn whole<D: ReadAt + ?Sized>(
     let mut steps = clearing.before;
     if inspection.reservation().is_some() {
         steps.extend(copy(device, copy_in_use.other(), content));
-        steps.extend(table(device, inspection, tables, other(table_in_use))?);
+        steps.extend(table(device, inspection, tables, table_in_use.other())?);
         steps.extend(table(device, inspection, tables, table_in_use)?);
         steps.extend(copy(device, copy_in_use, content));
     } else {
@@ -104,7 +104,7 @@ pub fn both_tables<D: ReadAt + ?Sized>(
     tables: &Tables,
 ) -> Result<Vec<Step>, Error> {
     let (_, last) = in_use(inspection);
-    let mut steps = table(device, inspection, tables, other(last))?;
+    let mut steps = table(device, inspection, tables, last.other())?;
     steps.extend(table(device, inspection, tables, last)?);
     Ok(steps)
 }
@@ -172,7 +172,7 @@ fn table<D: ReadAt + ?Sized>(
 ) -> Result<Vec<Step>, Error> {
     let at = header_at(place, inspection.lba_size, inspection.device_size);
     let there = at.is_some_and(|at| holds(device, at, SIGNATURE));
-    Ok(tables.write(place, there)?)
+    Ok(tables.steps(place, there)?)
 }
 
 /// The steps that make a copy absent, then zero.
@@ -201,14 +201,6 @@ pub fn in_use(inspection: &Inspection) -> (Which, Place) {
     };
     let table = inspection.table().map_or(Place::Primary, |table| table.place());
     (copy, table)
-}
-
-/// The other of the two places of a table.
-pub fn other(place: Place) -> Place {
-    match place {
-        Place::Primary => Place::Backup,
-        Place::Backup => Place::Primary,
-    }
 }
 
 /// Whether a signature stands at an offset. What cannot be read may be one.

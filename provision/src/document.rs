@@ -43,13 +43,13 @@ struct Copy {
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Area {
+pub(crate) struct Area {
     base: u64,
     size: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Partition {
+pub(crate) struct Partition {
     number: u32,
     start: u64,
     size: u64,
@@ -96,10 +96,22 @@ impl Document {
 }
 
 impl Area {
-    fn of(range: DeviceRange) -> Self {
+    pub(crate) fn of(range: DeviceRange) -> Self {
         Self {
             base: range.base().0,
             size: range.size().0,
+        }
+    }
+}
+
+impl Partition {
+    pub(crate) fn new(number: u32, range: DeviceRange, name: &str, type_guid: Uuid) -> Self {
+        Self {
+            number,
+            start: range.base().0,
+            size: range.size().0,
+            name: name.to_owned(),
+            type_guid,
         }
     }
 }
@@ -128,12 +140,6 @@ fn partitions(table: &Table) -> Vec<Partition> {
     table
         .partitions()
         .iter()
-        .map(|partition| Partition {
-            number: partition.number,
-            start: partition.range.base().0,
-            size: partition.range.size().0,
-            name: partition.name.clone(),
-            type_guid: partition.type_guid,
-        })
+        .map(|partition| Partition::new(partition.number, partition.range, &partition.name, partition.type_guid))
         .collect()
 }

@@ -196,7 +196,7 @@ impl Tables {
     /// # Errors
     ///
     /// If gptman cannot encode it.
-    pub fn write(&self, place: Place, there: bool) -> Result<Vec<Step>, gptman::Error> {
+    pub fn steps(&self, place: Place, there: bool) -> Result<Vec<Step>, gptman::Error> {
         let blocks = entry_blocks(self.lba_size, self.primary.number_of_partition_entries);
         let last = self.primary.backup_lba;
         let (header, first_block, what) = match place {

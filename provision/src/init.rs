@@ -4,7 +4,7 @@ use crate::clearing;
 use crate::commit::{self, Content};
 use crate::geometry::Geometry;
 use crate::gpt::{Entry, Tables, block_0};
-use crate::layout::{self, Layout, PartitionRequest, Reserve};
+use crate::layout::{self, Layout, NewPartition, Reserve};
 use crate::plan::{self, Before};
 use crate::promise::Promise;
 use crate::signatures::{self, Traces};
@@ -23,13 +23,11 @@ pub struct Request {
     /// What the reservation is sized for.
     pub entries: EntrySizes,
     /// The partitions.
-    pub partitions: Vec<PartitionRequest>,
+    pub partitions: Vec<NewPartition>,
     /// The reservation's UUID.
     pub uuid: Uuid,
     /// The new table's disk GUID.
     pub disk_guid: Uuid,
-    /// The partitions' own GUIDs, as many as there are partitions.
-    pub partition_guids: Vec<Uuid>,
     /// The time.
     pub now: UnixTime,
 }
@@ -117,11 +115,10 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry, req
     let entries: Vec<Entry> = layout
         .partitions
         .iter()
-        .zip(&request.partition_guids)
-        .map(|((partition, range), guid)| Entry {
+        .map(|(partition, range)| Entry {
             range: *range,
             type_guid: partition.type_guid,
-            guid: *guid,
+            guid: partition.guid,
             name: partition.name.clone(),
         })
         .collect();

@@ -48,7 +48,20 @@ pub enum PartitionSize {
     Rest,
 }
 
-/// A partition to be made.
+/// A partition to be made: a request that has been given a GUID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPartition {
+    /// Its size.
+    pub size: PartitionSize,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub type_guid: Uuid,
+    /// Its own GUID.
+    pub guid: Uuid,
+}
+
+/// A partition that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionRequest {
     /// Its size.
@@ -57,6 +70,19 @@ pub struct PartitionRequest {
     pub name: String,
     /// What it is for.
     pub type_guid: Uuid,
+}
+
+impl PartitionRequest {
+    /// The partition that is asked for, with a GUID of its own.
+    pub fn with_guid(self, guid: Uuid) -> NewPartition {
+        let Self { size, name, type_guid } = self;
+        NewPartition {
+            size,
+            name,
+            type_guid,
+            guid,
+        }
+    }
 }
 
 impl Default for PartitionRequest {
@@ -109,7 +135,7 @@ pub struct Layout {
     /// The area reserved for Xen.
     pub reserved: DeviceRange,
     /// The partitions, in order.
-    pub partitions: Vec<(PartitionRequest, DeviceRange)>,
+    pub partitions: Vec<(NewPartition, DeviceRange)>,
     /// From the first usable block to the end of the last.
     pub usable: DeviceRange,
 }
@@ -190,7 +216,7 @@ pub fn layout(
     geometry: &Geometry,
     reserve: Reserve,
     entries: EntrySizes,
-    requests: &[PartitionRequest],
+    requests: &[NewPartition],
 ) -> Result<Layout, Error> {
     let device_size = geometry.device_size;
     if !device_size.is_aligned(PAGE) {
@@ -228,7 +254,7 @@ pub fn layout(
         .ok_or_else(too_small)?;
     let usable = DeviceRange::between(reserved.end(), end).ok_or_else(too_small)?;
 
-    let mut partitions: Vec<(PartitionRequest, DeviceRange)> = Vec::new();
+    let mut partitions: Vec<(NewPartition, DeviceRange)> = Vec::new();
     for (index, request) in requests.iter().enumerate() {
         let after = partitions.last().map_or(reserved.end(), |(_, range)| range.end());
         let start = geometry.align_up(after, SUPERPAGE).ok_or(Error::Overflow)?;
@@ -285,7 +311,7 @@ fn reserved_size(geometry: &Geometry, reserve: Reserve, need: Need) -> Result<By
 }
 
 /// The bytes of all partitions asked for, one over the rest taken as one superpage.
-fn wanted(requests: &[PartitionRequest]) -> Bytes {
+fn wanted(requests: &[NewPartition]) -> Bytes {
     let sizes = requests.iter().map(|request| match request.size {
         PartitionSize::Exactly(size) => size.0,
         PartitionSize::Rest => SUPERPAGE.0,
@@ -297,7 +323,7 @@ fn wanted(requests: &[PartitionRequest]) -> Bytes {
 fn least_size(
     geometry: &Geometry,
     reserved: DeviceRange,
-    requests: &[PartitionRequest],
+    requests: &[NewPartition],
     backup_table: Bytes,
 ) -> Option<Bytes> {
     let mut end = reserved.end();

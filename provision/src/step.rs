@@ -93,14 +93,10 @@ pub fn forget(signature_at: DeviceOffset, what: &str) -> [Step; 2] {
         Step::Write {
             offset: signature_at,
             bytes,
-            what: format!("zeros over the signature of the {}", bare(what)),
+            what: format!("zeros over the signature of the {what}"),
         },
         Step::Flush,
     ]
-}
-
-fn bare(what: &str) -> &str {
-    what.strip_prefix("new ").unwrap_or(what)
 }
 
 fn offset_of(offset: DeviceOffset, at: usize) -> Option<DeviceOffset> {

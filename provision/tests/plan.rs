@@ -23,7 +23,7 @@ use xen_pmem_nvdimm::fsdax;
 use xen_pmem_provision::device::Device;
 use xen_pmem_provision::geometry::{Geometry, Placement};
 use xen_pmem_provision::init::{self, Request};
-use xen_pmem_provision::layout::{LINUX_DATA, PartitionRequest, PartitionSize, Reserve};
+use xen_pmem_provision::layout::{LINUX_DATA, NewPartition, PartitionSize, Reserve};
 use xen_pmem_provision::note::{self, Note};
 use xen_pmem_provision::plan::Before;
 use xen_pmem_provision::step;
@@ -125,12 +125,18 @@ proptest! {
     ) {
         let device = Sparse { size: geometry.device_size.0, pages: RefCell::default() };
         let entries = if pv32 { EntrySizes::XEN_X86_64_PV32 } else { EntrySizes::XEN_X86_64 };
-        let partitions: Vec<_> =
-            sizes.iter().map(|size| PartitionRequest { size: *size, name: "é".to_owned(), type_guid: LINUX_DATA }).collect();
+        let partitions = (1..)
+            .zip(&sizes)
+            .map(|(guid, size)| NewPartition {
+                size: *size,
+                name: "é".to_owned(),
+                type_guid: LINUX_DATA,
+                guid: Uuid::from_u128(guid),
+            })
+            .collect();
         let request = Request {
             reserve,
             entries,
-            partition_guids: (1..).map(Uuid::from_u128).take(partitions.len()).collect(),
             partitions,
             uuid: Uuid::from_u128(1),
             disk_guid: Uuid::from_u128(2),

@@ -9,8 +9,8 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 use tempfile::NamedTempFile;
+use xen_pmem_cli::clock;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::read::ReadAt as _;
@@ -118,10 +118,7 @@ pub(crate) fn save_overwritten(
 /// Saves a backup beside an image, or in the folder of the system's backups.
 fn save_under_free_name(backup: &Backup, target: &Path, is_image: bool) -> Result<PathBuf, Failure> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map(|elapsed| elapsed.as_secs())
-        .unwrap_or_default();
+    let seconds = clock::now().map_err(|error| failure(target, ExitStatus::Usage, error))?;
     let folder = if is_image { folder_of(target) } else { Path::new(FOLDER) };
     let failed = |what: &str, error: io::Error| {
         failure(

@@ -3,7 +3,7 @@
 use super::canvas::canvas;
 use super::change::{self, Write, writes};
 use super::{failure, refused, unusable};
-use crate::document::Document;
+use crate::document::{Area, Document, Partition};
 use crate::geometry::Geometry;
 use crate::init::{self, Error, Plan, Request};
 use crate::layout::{self, PartitionRequest, Reserve};
@@ -16,8 +16,8 @@ use rustix::rand::GetRandomFlags;
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::{Builder, Uuid};
+use xen_pmem_cli::clock;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::{Inspection, inspect};
@@ -74,43 +74,18 @@ struct DryRun {
     writes: Vec<Write>,
 }
 
-#[derive(Serialize)]
-struct Area {
-    base: u64,
-    size: u64,
-}
-
-#[derive(Serialize)]
-struct Partition {
-    number: usize,
-    start: u64,
-    size: u64,
-    name: String,
-    type_guid: Uuid,
-}
-
 impl DryRun {
     fn of(target: &str, geometry: &Geometry, plan: &Plan, checked: &Checked) -> Self {
-        let area = |range: xen_pmem_format::units::DeviceRange| Area {
-            base: range.base().0,
-            size: range.size().0,
-        };
         let partitions = (1..)
             .zip(&plan.layout.partitions)
-            .map(|(number, (request, range))| Partition {
-                number,
-                start: range.base().0,
-                size: range.size().0,
-                name: request.name.clone(),
-                type_guid: request.type_guid,
-            });
+            .map(|(number, (partition, range))| Partition::new(number, *range, &partition.name, partition.type_guid));
         Self {
             schema: crate::document::SCHEMA,
             target: target.to_owned(),
             device_size: geometry.device_size.0,
             disk_guid: plan.superblock.disk_guid,
             uuid: plan.superblock.uuid,
-            reserved: area(plan.layout.reserved),
+            reserved: Area::of(plan.layout.reserved),
             needed: plan.layout.need.total.0,
             partitions: partitions.collect(),
             writes: writes(checked.steps()),
@@ -283,10 +258,14 @@ fn request(arguments: &Arguments) -> Result<Request, Failure> {
     };
     let random = || random_guid().map_err(|error| failure(path, ExitStatus::Failed, error));
     let given_or_random = |given: Option<Uuid>| given.map_or_else(random, Ok);
-    let partition_guids = match arguments.disk_guid {
-        Some(guid) => Ok(counted_on(guid, partitions.len())),
-        None => std::iter::repeat_with(random).take(partitions.len()).collect(),
+    let with_guid = |(number, partition): (u128, PartitionRequest)| {
+        let guid = match arguments.disk_guid {
+            Some(guid) => counted_on(guid, number),
+            None => random()?,
+        };
+        Ok(partition.with_guid(guid))
     };
+    let partitions = (1..).zip(partitions).map(with_guid).collect::<Result<_, Failure>>()?;
     Ok(Request {
         reserve: arguments.reserve,
         entries: if arguments.pv32 {
@@ -294,11 +273,10 @@ fn request(arguments: &Arguments) -> Result<Request, Failure> {
         } else {
             EntrySizes::XEN_X86_64
         },
-        partition_guids: partition_guids?,
         partitions,
         uuid: given_or_random(arguments.uuid)?,
         disk_guid: given_or_random(arguments.disk_guid)?,
-        now: now().map_err(|error| failure(path, ExitStatus::Usage, error))?,
+        now: UnixTime(clock::now().map_err(|error| failure(path, ExitStatus::Usage, error))?),
     })
 }
 
@@ -312,24 +290,7 @@ pub(crate) fn random_guid() -> Result<Uuid, String> {
     }
 }
 
-/// The partitions' GUIDs of output that can be reproduced: counted on from the disk GUID that was given.
-fn counted_on(disk_guid: Uuid, count: usize) -> Vec<Uuid> {
-    (1..)
-        .take(count)
-        .map(|number: u128| Uuid::from_u128(disk_guid.as_u128().wrapping_add(number)))
-        .collect()
-}
-
-/// The time, or the one of SOURCE_DATE_EPOCH, for output that can be reproduced.
-pub(crate) fn now() -> Result<UnixTime, String> {
-    if let Some(epoch) = std::env::var_os("SOURCE_DATE_EPOCH") {
-        let seconds = epoch.to_str().and_then(|text| text.parse().ok());
-        return seconds
-            .map(UnixTime)
-            .ok_or_else(|| "SOURCE_DATE_EPOCH is no number of seconds".to_owned());
-    }
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_err(|_| "the clock stands before 1970".to_owned())?;
-    Ok(UnixTime(elapsed.as_secs()))
+/// A partition's GUID in output that can be reproduced: counted on from the disk GUID that was given.
+fn counted_on(disk_guid: Uuid, number: u128) -> Uuid {
+    Uuid::from_u128(disk_guid.as_u128().wrapping_add(number))
 }

@@ -1,12 +1,13 @@
 //! `resize`: makes the reserved area larger or smaller.
 
 use super::change::Change;
-use super::init::now;
 use super::{failure, refused, unusable};
 use crate::resize::{self, Error};
 use std::path::PathBuf;
+use xen_pmem_cli::clock;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
+use xen_pmem_format::superblock::UnixTime;
 use xen_pmem_format::units::{Bytes, PhysAddr};
 
 #[derive(Debug, clap::Args)]
@@ -29,7 +30,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let now = now().map_err(|error| failure(path, ExitStatus::Usage, error))?;
+    let now = clock::now().map_err(|error| failure(path, ExitStatus::Usage, error))?;
+    let now = UnixTime(now);
     let change = Change::open(path, arguments.dry_run, arguments.force, flags)?;
     let geometry = change
         .target

@@ -374,10 +374,9 @@ fn with_large_blocks(path: &Path) {
     let request = Request {
         reserve: Reserve::Auto,
         entries: EntrySizes::XEN_X86_64,
-        partitions: vec![PartitionRequest::default()],
+        partitions: vec![PartitionRequest::default().with_guid(Uuid::from_u128(3))],
         uuid: Uuid::from_u128(1),
         disk_guid: Uuid::from_u128(2),
-        partition_guids: vec![Uuid::from_u128(3)],
         now: UnixTime(1),
     };
     let before = Before {

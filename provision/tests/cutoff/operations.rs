@@ -54,13 +54,12 @@ fn request(number: u128, partitions: &[&str]) -> Request {
     Request {
         reserve: Reserve::Auto,
         entries: EntrySizes::XEN_X86_64,
-        partitions: partitions
-            .iter()
-            .map(|text| text.parse::<PartitionRequest>().unwrap())
-            .collect(),
-        partition_guids: (1..)
-            .map(|n| Uuid::from_u128(number << 64 | n))
-            .take(partitions.len())
+        partitions: (1..)
+            .zip(partitions)
+            .map(|(n, text)| {
+                let request: PartitionRequest = text.parse().unwrap();
+                request.with_guid(Uuid::from_u128(number << 64 | n))
+            })
             .collect(),
         uuid: Uuid::from_u128(number << 32 | 1),
         disk_guid: Uuid::from_u128(number << 32 | 2),

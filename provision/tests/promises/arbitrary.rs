@@ -157,20 +157,19 @@ pub(crate) fn geometry(disk: &Disk, lba_size: LbaSize) -> Geometry {
 
 pub(crate) fn request(number: u128, sizes: &[u64]) -> Request {
     let exact = sizes.iter().map(|size| PartitionSize::Exactly(Bytes(*size)));
-    let partitions: Vec<PartitionRequest> = exact
-        .chain([PartitionSize::Rest])
-        .map(|size| PartitionRequest {
-            size,
-            ..PartitionRequest::default()
+    let partitions = (1..)
+        .zip(exact.chain([PartitionSize::Rest]))
+        .map(|(n, size)| {
+            let request = PartitionRequest {
+                size,
+                ..PartitionRequest::default()
+            };
+            request.with_guid(Uuid::from_u128(number << 64 | n))
         })
         .collect();
     Request {
         reserve: Reserve::Auto,
         entries: EntrySizes::XEN_X86_64,
-        partition_guids: (1..)
-            .map(|n| Uuid::from_u128(number << 64 | n))
-            .take(partitions.len())
-            .collect(),
         partitions,
         uuid: Uuid::from_u128(number << 32 | 1),
         disk_guid: Uuid::from_u128(number << 32 | 2),

@@ -206,7 +206,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "xen-guest",
-        about: "after a report a guest domain starts and stops",
+        about: "after a report a guest domain starts and stops; what it has as its disk is in use",
         on: PATCHED_AND_DEBUG,
         system: false,
         run: xen_guest::run,

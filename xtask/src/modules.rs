@@ -28,6 +28,7 @@ const WANTED: &[&str] = &[
     "xen-gntalloc",
     "xen-privcmd",
     "xenfs",
+    "xen-blkback",
     "loop",
     // The disk that the tools come on.
     "virtio_pci",

@@ -1,4 +1,4 @@
-//! After a report a guest starts, runs and stops, as on any host.
+//! After a report a guest starts, runs and stops, as on any host. What it has as its disk is in use.
 
 use super::{Run, bare_provision};
 use crate::image::{self, MIB};
@@ -28,6 +28,30 @@ on_poweroff = 'preserve'
 on_crash = 'preserve'
 ";
 
+/// What connects a disk with its backend: all that Xen's own script does for a block device, without the tools that it takes.
+const BLOCK_SCRIPT: &str = r#"#!/bin/sh
+[ "$1" = add ] || exit 0
+device=$(xenstore-read "$XENBUS_PATH/params")
+xenstore-write "$XENBUS_PATH/physical-device" "$(stat -L -c %t:%T "$device")"
+xenstore-write "$XENBUS_PATH/hotplug-status" connected
+"#;
+
+/// What writes to a device, or within its first partition.
+const WRITING: [&str; 10] = [
+    "init --force DEVICE",
+    "init --force --dry-run DEVICE",
+    "remove DEVICE",
+    "remove --force --dry-run DEVICE",
+    "repair DEVICE",
+    "repair --dry-run DEVICE",
+    "resize --reserve 8M DEVICE",
+    "restore DEVICE /tmp/saved",
+    "restore --force DEVICE /tmp/saved",
+    "wipe --yes DEVICEp1",
+];
+/// The bytes at the start of the NVDIMM that these commands would change.
+const START: usize = 8 << 20;
+
 pub(super) fn run(run: &Run<'_>) -> Result<()> {
     let (nvdimm, _) = bare_provision::prepare(run)?;
     run.step("the guest's kernel comes on an NVDIMM of its own");
@@ -50,11 +74,13 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
         "status says {status}"
     );
     let scan = vm.json(0, "xen-pmem-discover scan --json")?;
-    let unprepared = scan["devices"]
-        .as_array()
-        .and_then(|devices| devices.iter().find(|device| device["state"] == "unprepared"))
-        .and_then(|device| device["device"].as_str())
-        .with_context(|| format!("scan says {scan}"))?;
+    let device_in_state = |state: &str| {
+        let devices = scan["devices"].as_array();
+        let device = devices.and_then(|devices| devices.iter().find(|device| device["state"] == state));
+        let node = device.and_then(|device| device["device"].as_str());
+        node.with_context(|| format!("scan says {scan}"))
+    };
+    let (prepared, unprepared) = (device_in_state("prepared")?, device_in_state("unprepared")?);
 
     run.step("start xenconsoled");
     // It gives each guest a terminal.
@@ -85,6 +111,31 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
         })?;
         vm.run("xl destroy guest")?;
     }
+
+    run.step("what a guest has as its disk is in use");
+    vm.run(&format!("xen-pmem-provision backup {prepared} /tmp/saved"))?;
+    vm.run("modprobe xen-blkback")?;
+    vm.script("mkdir -p /etc/xen/scripts")?;
+    vm.write("/etc/xen/scripts/block", BLOCK_SCRIPT)?;
+    vm.script("chmod 755 /etc/xen/scripts/block")?;
+    vm.write(
+        "/tmp/disk.cfg",
+        &format!("{DOMAIN}disk = ['phy:{prepared}p1,xvda,w']\n"),
+    )?;
+    vm.run("xl create -p /tmp/disk.cfg")?;
+    let before = image::read(&nvdimm, 0, START)?;
+    for command in WRITING {
+        let command = format!("xen-pmem-provision {}", command.replace("DEVICE", prepared));
+        let refused = vm.run_for(3, &command)?;
+        ensure!(
+            refused.stderr.contains("is a disk of domain"),
+            "{command} says {}",
+            refused.stderr
+        );
+        ensure!(image::read(&nvdimm, 0, START)? == before, "{command} has written");
+    }
+    vm.run("xl destroy guest")?;
+    vm.run(&format!("xen-pmem-provision repair {prepared}"))?;
 
     run.step("Dom0 still uses its partition");
     vm.run("mount -t ext4 /dev/pmem0p1 /mnt")

@@ -1,5 +1,7 @@
 //! Links libblkid: the shared library, or the archive where the C library is static, too.
 
+#![allow(clippy::print_stdout, reason = "that is how Cargo is told")]
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let is_static = std::env::var("CARGO_CFG_TARGET_FEATURE")

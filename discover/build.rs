@@ -1,5 +1,7 @@
 //! Builds the eBPF object and its skeleton, if the feature `bpf` is on.
 
+#![allow(clippy::print_stdout, reason = "that is how Cargo is told")]
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     #[cfg(feature = "bpf")]
     bpf::build()?;

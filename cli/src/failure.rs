@@ -57,11 +57,16 @@ pub fn end(program: &str, result: Result<ExitStatus, Failure>) -> ExitCode {
     }
 }
 
-/// Tells people what went wrong. That standard error itself fails is nothing that could be told.
+/// Tells people something on standard error. Where that cannot be written to, nobody can be told.
+pub fn say(what: &dyn fmt::Display) {
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
+/// Tells people what went wrong.
 pub fn complain(program: &str, what: &dyn fmt::Display) {
     if in_journal() {
         tracing::error!("{what}");
         return;
     }
-    let _ = writeln!(io::stderr(), "{program}: {what}");
+    say(&format_args!("{program}: {what}"));
 }

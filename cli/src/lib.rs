@@ -10,7 +10,7 @@ mod flags;
 mod log;
 mod output;
 
-pub use failure::{Failure, complain, end};
+pub use failure::{Failure, complain, end, say};
 pub use flags::Flags;
 pub use log::in_journal;
 pub use output::{Printed, has_colours};

@@ -58,6 +58,8 @@ impl Late {
                 .with_ansi(io::stderr().is_terminal())
                 .with_target(false)
                 .without_time()
+                // It would tell of a line that cannot be written by a macro that panics where that cannot be written either.
+                .log_internal_errors(false)
                 .into()
         })
     }

@@ -12,9 +12,18 @@ use std::process::ExitCode;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done: of a scan, at least one of the devices asked for is prepared, none is damaged
+  1  failed: a device could not be read, and the like
+  2  the command line is wrong
+  4  none of the devices asked for is prepared
+  5  a device asked for is damaged: repair is needed
+  6  not supported here: no eBPF, or no such source of events";
+
 /// Finds persistent memory prepared for Xen and its physical addresses. Reads only.
 #[derive(Debug, Parser)]
-#[command(name = PROGRAM, version, after_help = scan::EXIT_CODES)]
+#[command(name = PROGRAM, version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -2,7 +2,6 @@
 
 use crate::document::{self, Device, Mode, SCHEMA, Span, State};
 use crate::placement::{self, Placement};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use xen_pmem_format::inspect::inspect;
@@ -68,7 +67,7 @@ pub enum Error {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
     /// Physical memory cannot be read.
-    #[error("{} cannot be opened: {error} (run as root; a kernel locked down by Secure Boot does not allow it at all)", .path.display())]
+    #[error("{} cannot be opened: {error}{}", .path.display(), memory_advice(.error))]
     Memory {
         /// The device.
         path: PathBuf,
@@ -89,6 +88,15 @@ pub enum Error {
     /// What was given for an image is something else.
     #[error("is not an image file")]
     NotAnImage,
+}
+
+/// Physical memory is shown to root only.
+fn memory_advice(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        " (run as root; a kernel locked down by Secure Boot does not allow it at all)"
+    } else {
+        ""
+    }
 }
 
 /// Looks at the devices asked for, or at all that there are.
@@ -142,7 +150,7 @@ pub fn scan(options: &Options) -> Result<Outcome, Error> {
 ///
 /// If it is not a regular file, cannot be read, or does not fit there.
 pub fn scan_image(path: &Path, base: PhysAddr) -> Result<Outcome, Error> {
-    let file = File::open(path)?;
+    let file = node::open(path)?;
     if !file.metadata()?.is_file() {
         return Err(Error::NotAnImage);
     }

@@ -285,7 +285,7 @@ impl LbaSize {
 pub enum ParseError {
     /// Not a number with a known suffix.
     #[error(
-        "not a number of bytes: write it as decimal or 0x hexadecimal digits, a size optionally with K, M, G or T (powers of 1024)"
+        "not a number of bytes: write it as decimal or 0x hexadecimal digits, optionally with K, M, G or T (powers of 1024)"
     )]
     Malformed,
     /// Does not fit in 64 bits.
@@ -340,8 +340,9 @@ fn strip_suffix_lowercase<'t>(text: &'t str, suffix: &str) -> Option<&'t str> {
 impl FromStr for PhysAddr {
     type Err = ParseError;
 
+    /// As a number of bytes: `0x100000000` or `4G`.
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        parse_digits(text).map(PhysAddr)
+        text.parse().map(|Bytes(address)| PhysAddr(address))
     }
 }
 

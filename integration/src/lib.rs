@@ -3,6 +3,12 @@
 //! A scenario boots a machine ([`machine`], [`vm`]), asks the agent in it to run programs ([`protocol`]), and looks at the backing files
 //! of its NVDIMMs from outside ([`image`], [`layout`]). A measurement ([`measurements`]) does the same with a clock ([`stopwatch`]).
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "run by developers, on a terminal or in CI"
+)]
+
 pub mod copier;
 pub mod documents;
 pub mod frames;

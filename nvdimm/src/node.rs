@@ -2,9 +2,10 @@
 
 use crate::namespace::Disk;
 use crate::sysfs::{Directory, SysfsRoot};
-use std::fs::{self, File};
+use rustix::fs::OFlags;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Where device nodes are, and what they have to be.
@@ -104,7 +105,7 @@ impl Nodes {
     ///
     /// If it cannot be opened or is something else.
     pub fn open(&self, disk: &Disk) -> Result<File, Error> {
-        let file = File::open(self.path(&disk.name)).map_err(Error::Open)?;
+        let file = open(&self.path(&disk.name)).map_err(Error::Open)?;
         let metadata = file.metadata().map_err(Error::Open)?;
         match self {
             Self::Recorded(_) if metadata.is_file() => Ok(file),
@@ -119,6 +120,16 @@ impl Nodes {
             },
         }
     }
+}
+
+/// Opens a file for reading, and does not wait if it is something that is waited for: a FIFO would block until somebody writes to it.
+///
+/// # Errors
+///
+/// Whatever the operating system says.
+pub fn open(path: &Path) -> io::Result<File> {
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
 }
 
 /// Why nothing in `root` that is persistent memory is called `name`.

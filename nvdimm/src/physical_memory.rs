@@ -4,6 +4,7 @@
 //! succeeds is proof that no driver has. `read()` of `/dev/mem` does not reach beyond RAM; mapping does (Linux
 //! `drivers/char/mem.c`, `valid_phys_addr_range` as opposed to `valid_mmap_phys_addr_range`).
 
+use crate::node;
 use memmap2::MmapOptions;
 use std::fs::File;
 use std::io;
@@ -29,7 +30,7 @@ impl PhysicalMemory {
     ///
     /// Whatever the operating system says.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let file = node::open(path)?;
         let metadata = file.metadata()?;
         Ok(Self {
             length: metadata.is_file().then_some(metadata.len()),

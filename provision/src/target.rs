@@ -11,6 +11,7 @@ use xen_pmem_format::inspect::{Inspection, inspect};
 use xen_pmem_format::read::ReadAt as _;
 use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
 use xen_pmem_nvdimm::claim::{self, Intent};
+use xen_pmem_nvdimm::node;
 use xen_pmem_nvdimm::obstacle::Obstacle;
 use xen_pmem_nvdimm::sysfs::{Directory, SysfsRoot};
 
@@ -130,7 +131,7 @@ impl Target {
             Access::Write => Some(Intent::Write),
         };
         let file = match (intent, &block) {
-            (None, _) => File::open(path).map_err(Error::Open)?,
+            (None, _) => node::open(path).map_err(Error::Open)?,
             (Some(intent), Some(_)) => claim::disk(&sysfs, path, intent)?,
             (Some(intent), None) => claim::image(&sysfs, path, intent)?,
         };

@@ -128,7 +128,10 @@ pub fn firmware(answer: &Result<Option<Nfit>, firmware::Error>) -> Vec<Step> {
         Err(error @ firmware::Error::Invalid { .. }) => {
             return vec![step(Verdict::Bad, error.to_string()).hint("update the firmware")];
         }
-        Err(error) => return vec![step(Verdict::Bad, error.to_string()).hint("run as root")],
+        Err(error @ firmware::Error::Io { error: why, .. }) if why.kind() == std::io::ErrorKind::PermissionDenied => {
+            return vec![step(Verdict::Bad, error.to_string()).hint("run as root")];
+        }
+        Err(error) => return vec![step(Verdict::Bad, error.to_string())],
     };
     let which = |is: fn(&Range) -> bool| {
         let ranges = nfit.ranges.iter().filter(|range| is(range));

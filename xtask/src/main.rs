@@ -1,5 +1,11 @@
 //! Build and test driver of the workspace: `cargo xtask --help`.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "run by developers, on a terminal or in CI"
+)]
+
 mod bench;
 mod command;
 mod counts;

@@ -8,7 +8,7 @@ use xen_pmem_cli::{Failure, Flags};
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  ended by SIGTERM or SIGINT, or by its reader
-  1  something failed
+  1  something failed: there is no such device, and the like
   2  the command line is wrong
   6  no eBPF here: this build, this kernel or this user has none";
 
@@ -45,11 +45,12 @@ mod watching {
     use crate::document::Device;
     use crate::monitor::Monitor;
     use crate::monitor::wait::Stop;
-    use crate::scan::Options;
+    use crate::scan::{self, Options};
     use std::collections::BTreeMap;
     use std::os::unix::fs::MetadataExt as _;
+    use std::path::PathBuf;
     use std::time::Duration;
-    use xen_pmem_cli::exit::ExitStatus;
+    use xen_pmem_cli::exit::{ExitStatus, Exits as _};
     use xen_pmem_cli::{Failure, Flags, Printed};
     use xen_pmem_format::units::DeviceRange;
 
@@ -57,6 +58,7 @@ mod watching {
     const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(super) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
+        refuse_unknown(&arguments.devices)?;
         let stop = Stop::catch().map_err(|error| failed(format!("signals cannot be caught: {error}")))?;
         let mut offences = Offences::open(arguments.kill)
             .map_err(|unavailable| Failure::new(ExitStatus::Unsupported, unavailable.to_string()))?;
@@ -88,6 +90,25 @@ mod watching {
                 guard.print(flags)?;
                 return Ok(ExitStatus::Done);
             }
+        }
+    }
+
+    /// A device that is not there would be waited for in silence.
+    fn refuse_unknown(devices: &[PathBuf]) -> Result<(), Failure> {
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let options = Options {
+            devices: devices.to_vec(),
+            ..Options::default()
+        };
+        let outcome = scan::scan(&options).map_err(|error| Failure::new(error.exit_status(), error.to_string()))?;
+        match outcome.failures.first() {
+            Some(failure) => Err(Failure::new(
+                failure.error.exit_status(),
+                format!("{}: {}", failure.device, failure.error),
+            )),
+            None => Ok(()),
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// Look at an image file as if it lay at the physical address of --base
     #[arg(long, value_name = "FILE", requires = "base", conflicts_with_all = ["devices", "early", "sysfs", "dev"])]
     image: Option<PathBuf>,
-    /// The physical address of the image, hexadecimal (0x...) or decimal
+    /// The physical address of the image, hexadecimal (0x...), decimal, or as a size (4G)
     #[arg(long, value_name = "ADDRESS", requires = "image")]
     base: Option<PhysAddr>,
     /// Look at namespaces that no driver is bound to, too: through /dev/mem, as they can be before nd_pmem is loaded

@@ -1,6 +1,12 @@
 //! Does what the host asks over the second serial port: as the guest's first process, which mounts what a system has; or as a service
 //! of an installed system.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "run by developers, on a terminal or in CI"
+)]
+
 use anyhow::{Context as _, Result, ensure};
 use rustix::ioctl::{NoArg, Opcode, ioctl};
 use rustix::mount::{MountFlags, mount};

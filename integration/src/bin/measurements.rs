@@ -1,5 +1,11 @@
 //! Measures in machines and prints one JSON document: `cargo xtask bench` makes what this needs, starts it and renders the document.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "run by developers, on a terminal or in CI"
+)]
+
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use serde_json::{Map, Value};

@@ -1,5 +1,11 @@
 //! Runs the scenarios: `cargo xtask e2e` makes what they need and starts this.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "run by developers, on a terminal or in CI"
+)]
+
 use anyhow::{Context as _, Result, anyhow};
 use clap::Parser;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};

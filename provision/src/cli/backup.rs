@@ -110,7 +110,11 @@ pub(crate) fn save_overwritten(
     }
     let file = save_under_free_name(&saved, path, target.is_image())?;
     if !flags.is_quiet() {
-        eprintln!("{}: what is overwritten is saved in {}", path.display(), file.display());
+        xen_pmem_cli::say(&format_args!(
+            "{}: what is overwritten is saved in {}",
+            path.display(),
+            file.display()
+        ));
     }
     Ok(())
 }

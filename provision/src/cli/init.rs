@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// multiple of 16 MiB (of 2 MiB where less is left), which is what fsdax in a guest needs
     #[arg(long = "partition", value_name = "SIZE|rest[:NAME[:TYPE-GUID]]")]
     partitions: Vec<PartitionRequest>,
-    /// The physical address of an image, hexadecimal (0x...) or decimal; devices say themselves where they lie
+    /// The physical address of an image, hexadecimal (0x...), decimal, or as a size (4G); devices say themselves where they lie
     #[arg(long, value_name = "ADDRESS")]
     base: Option<PhysAddr>,
     /// Plan for a Xen that also runs 32-bit PV guests

@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     /// The reserved area's new size (bytes, or with K, M, G or T), within the gap before the first partition
     #[arg(long, value_name = "SIZE")]
     reserve: Bytes,
-    /// The physical address of an image, hexadecimal (0x...) or decimal; devices say themselves where they lie
+    /// The physical address of an image, hexadecimal (0x...), decimal, or as a size (4G); devices say themselves where they lie
     #[arg(long, value_name = "ADDRESS")]
     base: Option<PhysAddr>,
     /// Say what would be written, and write nothing

@@ -16,7 +16,7 @@ use xen_pmem_format::units::PhysAddr;
 pub(crate) struct Arguments {
     /// A block device (/dev/pmem0) or an image file
     target: PathBuf,
-    /// The physical address of an image, to show addresses with; hexadecimal (0x...) or decimal
+    /// The physical address of an image, to show addresses with; hexadecimal (0x...), decimal, or as a size (4G)
     #[arg(long, value_name = "ADDRESS")]
     base: Option<PhysAddr>,
     /// Write the picture to this file, as an SVG drawing, too

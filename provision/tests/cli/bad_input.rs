@@ -207,11 +207,76 @@ fn a_wrong_command_line_is_usage() {
         &["init", "--size", "-1"],
         &["init", "--partition", "1M:name:not-a-guid"],
         &["init", "--uuid", "x"],
-        &["init", "--base", "4G"],
+        &["init", "--base", "4X"],
         &["format"],
         &["show", "-q", "-v"],
     ] {
         let failed = provision(arguments, &path).code(2);
         assert!(!failed.get_output().stderr.is_empty());
     }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_said_to_be_one() {
+    let images = Images::new();
+    let path = images.path("link");
+    std::os::unix::fs::symlink("nowhere", &path).unwrap();
+    for arguments in [&["init", "--size", "64M"][..], &["init", "--size", "64M", "--dry-run"]] {
+        let said = sentence(&provision(arguments, &path).code(3), &path);
+        assert!(said.contains("is a link to nowhere, which is not there"), "{said}");
+    }
+}
+
+#[test]
+fn an_address_is_given_as_a_size_is() {
+    let images = Images::new();
+    let path = images.with("image", 64 * MIB, &[]);
+    let plan = |base: &str| {
+        let shown = provision(
+            &["init", "--dry-run", "--disk-guid", GUID, "--uuid", GUID, "--base", base],
+            &path,
+        )
+        .success();
+        String::from_utf8(shown.get_output().stdout.clone()).unwrap()
+    };
+    const GUID: &str = "11111111-2222-4333-8444-555555555555";
+    assert!(plan("4G").contains("0x100200000"), "{}", plan("4G"));
+    assert_eq!(plan("4G"), plan("0x100000000"));
+}
+
+#[test]
+fn a_full_standard_error_is_no_reason_to_panic() {
+    let images = Images::new();
+    let path = images.with("image", 64 * MIB, &[(77, b"x")]);
+    let program = assert_cmd::cargo::cargo_bin("xen-pmem-provision");
+    for (arguments, code) in [
+        (&["-vvv", "init"][..], 3),
+        (&["-vvv", "init", "--force"], 0),
+        (&["init"], 3),
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(&program);
+        let status = command
+            .args(arguments)
+            .arg(&path)
+            .stderr(full)
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(code), "{arguments:?}");
+    }
+    // Of standard output it is a failure that is said.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = std::process::Command::new(&program)
+        .arg("show")
+        .arg(&path)
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("cannot write to standard output")
+    );
 }

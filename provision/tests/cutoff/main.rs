@@ -4,7 +4,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a test states what it expects by panicking"
+    clippy::print_stdout,
+    reason = "a test states what it expects by panicking, and prints what it has done"
 )]
 
 mod operations;

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod advice;
 pub mod all_copies;
 pub mod backup;
 pub mod clearing;

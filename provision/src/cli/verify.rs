@@ -1,6 +1,8 @@
 //! `verify`: whether all is as it should be.
 
+use super::change;
 use super::{status_of, unusable_document};
+use crate::advice::{self, Advice};
 use crate::document::Document;
 use crate::note;
 use crate::picture;
@@ -26,8 +28,10 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     let geometry = target
         .geometry(inspection.lba_size, None)
         .map_err(|error| unusable_document(path, &error, flags))?;
+    let before = change::before(path, &target, &inspection, false)?;
     flags.print(&Document::of(&name, &inspection, &geometry), || {
-        text(&name, &inspection) + &picture::of_notes(&note::of_device(&inspection, &geometry))
+        let notes = picture::of_notes(&note::of_device(&inspection, &geometry));
+        text(&name, &inspection) + &of_advice(&name, &advice::of(&before, &geometry)) + &notes
     })?;
     Ok(match inspection.state {
         State::Degraded => ExitStatus::Damaged,
@@ -40,13 +44,13 @@ fn text(name: &str, inspection: &Inspection) -> String {
     for finding in &inspection.findings {
         text.push_str(&format!("  - {finding}\n"));
     }
-    match inspection.state {
-        State::Prepared => {}
-        State::Degraded => text.push_str(&format!("  to heal it: xen-pmem-provision repair {name}\n")),
-        State::Damaged => text.push_str(&format!(
-            "  to heal it, put a backup back (xen-pmem-provision restore {name} FILE), or prepare it anew, giving up its partitions (xen-pmem-provision init --force {name})\n"
-        )),
-        State::Unprepared => text.push_str(&format!("  to prepare it: xen-pmem-provision init {name}\n")),
-    }
     text
+}
+
+/// What to do, a line each. What is in use is to be freed before.
+fn of_advice(name: &str, advice: &[Advice]) -> String {
+    let lines = advice.iter();
+    lines
+        .map(|advice| format!("  {}: {}\n", advice.purpose(), advice.command(name)))
+        .collect()
 }

@@ -10,7 +10,7 @@ use xen_pmem_format::units::{Bytes, DeviceRange};
 
 /// What becomes of a damaged image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Outcome {
+pub(super) enum Outcome {
     /// `repair` makes it prepared again, to the byte.
     Heals,
     /// `repair` refuses, with this exit code, and changes nothing.
@@ -52,9 +52,9 @@ fn rewrite(file: &File, which: Which, change: fn(&mut SuperBlock)) {
     file.write_all_at(&superblock.encode(which), offset.0).unwrap();
 }
 
-type Damage = (&'static str, fn(&File), Outcome);
+pub(super) type Damage = (&'static str, fn(&File), Outcome);
 
-const DAMAGES: &[Damage] = &[
+pub(super) const DAMAGES: &[Damage] = &[
     ("primary copy wiped", |f| wipe(f, PRIMARY, 4096), Outcome::Heals),
     ("primary copy, signature", |f| flip(f, PRIMARY), Outcome::Heals),
     ("primary copy, sequence", |f| flip(f, PRIMARY + 48), Outcome::Heals),
@@ -264,7 +264,7 @@ const DAMAGES: &[Damage] = &[
     ),
 ];
 
-fn image_of(images: &Images, name: &str) -> (std::path::PathBuf, File) {
+pub(super) fn image_of(images: &Images, name: &str) -> (std::path::PathBuf, File) {
     let path = images.path(name);
     provision(&["init", "-q", "--size", "64M"], &path).success();
     let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();

@@ -6,6 +6,7 @@
     reason = "a test states what it expects by panicking"
 )]
 
+mod advice;
 mod bad_input;
 mod damage;
 mod documents;

@@ -1,0 +1,128 @@
+//! What to do about a device, found by planning it: what is advised would be done.
+//!
+//! Each command that may help is planned and checked, as it would be when it is run. Only what would be carried out is advised, in the
+//! order of how little it gives up.
+
+use crate::geometry::Geometry;
+use crate::init::{self, Request};
+use crate::layout::{PartitionRequest, Reserve};
+use crate::plan::{self, Before, Plan};
+use crate::{remove, repair};
+use uuid::Uuid;
+use xen_pmem_format::copies::Reading;
+use xen_pmem_format::inspect::{CopyReport, Finding, Inspection, State};
+use xen_pmem_format::read::ReadAt;
+use xen_pmem_format::sizing::EntrySizes;
+use xen_pmem_format::superblock::UnixTime;
+
+/// What may be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Help {
+    /// `repair`.
+    Repair,
+    /// `restore`, if there is a backup.
+    Restore,
+    /// `remove`.
+    Remove,
+    /// `init`.
+    Init,
+}
+
+/// One piece of advice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// What may be done.
+    pub help: Help,
+    /// Whether it takes `--force`.
+    pub force: bool,
+}
+
+impl Advice {
+    /// What it is good for, and what it costs.
+    pub fn purpose(&self) -> &'static str {
+        match (self.help, self.force) {
+            (Help::Repair, false) => "to heal it",
+            (Help::Repair, true) => "to heal it, giving up what else is there",
+            (Help::Restore, false) => "to heal it with a backup of this device",
+            (Help::Restore, true) => "to heal it with a backup of this device, giving up what else is there",
+            (Help::Remove, false) => "to give the reservation up and keep the partitions",
+            (Help::Remove, true) => "to give the reservation up and keep the partitions, giving up what else is there",
+            (Help::Init, false) => "to prepare it",
+            (Help::Init, true) => "to prepare it anew, giving up what is there",
+        }
+    }
+
+    /// The command line for `target`.
+    pub fn command(&self, target: &str) -> String {
+        let (name, file) = match self.help {
+            Help::Repair => ("repair", ""),
+            Help::Restore => ("restore", " FILE"),
+            Help::Remove => ("remove", ""),
+            Help::Init => ("init", ""),
+        };
+        let force = if self.force { " --force" } else { "" };
+        format!("xen-pmem-provision {name}{force} {target}{file}")
+    }
+}
+
+/// What may be done about a device that is not as it should be; nothing about one that is.
+pub fn of<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry) -> Vec<Advice> {
+    let inspection = before.inspection;
+    if inspection.state == State::Prepared || plan::refuse_newer(inspection).is_err() {
+        return Vec::new();
+    }
+    let mut advice = Vec::new();
+    let mut offer = |help, possible: &dyn Fn(bool) -> bool| {
+        let force = [false, true].into_iter().find(|force| possible(*force));
+        advice.extend(force.map(|force| Advice { help, force }));
+    };
+    let before = |force| Before {
+        device: before.device,
+        own_lba_size: before.own_lba_size,
+        inspection,
+        force,
+    };
+    let goes = |plan: Option<Plan>, force: bool| plan.is_some_and(|plan| plan.check(&before(force)).is_ok());
+    if inspection.state != State::Unprepared {
+        offer(Help::Repair, &|force| goes(repair::plan(&before(force)).ok(), force));
+    }
+    if inspection.state != State::Degraded {
+        if may_be_restored(inspection) {
+            offer(Help::Restore, &|force| {
+                let claimed = |finding: &Finding| matches!(finding, Finding::Claimed(_));
+                let kept = || plan::refuse_foreign(&before(false)).is_ok();
+                force || (!inspection.findings.iter().any(claimed) && kept())
+            });
+        }
+        offer(Help::Remove, &|force| goes(remove::plan(&before(force)).ok(), force));
+        offer(Help::Init, &|force| {
+            let plan = init::plan(&before(force), geometry, &any_request());
+            goes(plan.ok().map(|plan| plan.plan), force)
+        });
+    }
+    advice
+}
+
+/// Whether a backup of this device from before it was damaged would fit: none of its super blocks is of a device of another size.
+fn may_be_restored(inspection: &Inspection) -> bool {
+    let fits = |copy: &CopyReport| match copy.reading {
+        Reading::Valid(superblock) | Reading::Ambiguous(superblock) | Reading::Foreign(superblock) => {
+            superblock.device_size == inspection.device_size
+        }
+        Reading::Corrupt(_) | Reading::Missing | Reading::IoError => true,
+    };
+    inspection.state == State::Damaged && inspection.copies.iter().all(fits)
+}
+
+/// What `init` asks for by default, but for the GUIDs, which are random: none of these is the one of a table that is there.
+fn any_request() -> Request {
+    Request {
+        reserve: Reserve::Auto,
+        entries: EntrySizes::XEN_X86_64,
+        partitions: vec![PartitionRequest::default()],
+        partition_guids: vec![Uuid::from_u128(3)],
+        uuid: Uuid::from_u128(1),
+        disk_guid: Uuid::from_u128(2),
+        now: UnixTime(0),
+    }
+}

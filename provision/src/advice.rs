@@ -119,8 +119,7 @@ fn any_request() -> Request {
     Request {
         reserve: Reserve::Auto,
         entries: EntrySizes::XEN_X86_64,
-        partitions: vec![PartitionRequest::default()],
-        partition_guids: vec![Uuid::from_u128(3)],
+        partitions: vec![PartitionRequest::default().with_guid(Uuid::from_u128(3))],
         uuid: Uuid::from_u128(1),
         disk_guid: Uuid::from_u128(2),
         now: UnixTime(0),

@@ -208,9 +208,9 @@ fn what_is_not_refused_keeps_its_promise() {
     }
 }
 
-/// The cases that the property has found.
+/// What stands in block 0 is given up, the valid primary table behind it is not. The property found it.
 #[test]
-fn cases_that_were_wrong_once() {
+fn a_repair_by_force_goes_by_the_primary_table() {
     let repair_of_a_foreign_block_0 = Case {
         size: 20 * MIB,
         lba_size: LbaSize::B4096,
@@ -220,9 +220,7 @@ fn cases_that_were_wrong_once() {
         command: Command::Repair,
         force: true,
     };
-    for case in [repair_of_a_foreign_block_0] {
-        let done = RefCell::new(BTreeMap::new());
-        run(&case, &done).unwrap();
-        assert_eq!(done.into_inner().len(), 1, "{case:?} is not refused");
-    }
+    let done = RefCell::new(BTreeMap::new());
+    run(&repair_of_a_foreign_block_0, &done).unwrap();
+    assert_eq!(done.into_inner().len(), 1, "it is not refused");
 }

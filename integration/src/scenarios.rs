@@ -6,6 +6,7 @@ mod concurrency;
 mod crashing_guest;
 mod documents;
 mod guard;
+mod guest_fsdax;
 mod guide;
 mod image_offline;
 mod installed;
@@ -210,6 +211,13 @@ pub const ALL: &[Scenario] = &[
         on: PATCHED_AND_DEBUG,
         system: false,
         run: xen_guest::run,
+    },
+    Scenario {
+        name: "guest-fsdax",
+        about: "a partition comes up in fsdax mode in a guest, by the kernel's own bytes; partitions are wiped",
+        on: STOCK,
+        system: false,
+        run: guest_fsdax::run,
     },
     Scenario {
         name: "xen-hotplug",

@@ -7,15 +7,14 @@ mod privcmd;
 pub use privcmd::Privcmd;
 
 use crate::report::Report;
-use crate::sink::{Error, Outcome, Receipt, Sink, Verdict};
+use crate::sink::{Error, Outcome, Receipt, Verdict};
 use abi::{Operations, Region, Request};
 use anyhow::{Context as _, anyhow};
 use core::ffi::CStr;
 use rustix::io::Errno;
 use std::time::Duration;
-use uuid::Uuid;
 use xen_pmem_discover::document::Mode;
-use xen_pmem_format::units::{Bytes, PAGE, PhysAddr, PhysRange};
+use xen_pmem_format::units::{Bytes, FrameRange, PhysRange};
 
 /// What carries hypercalls to Xen: `/dev/xen/privcmd` in earnest.
 pub trait Transport {
@@ -80,35 +79,17 @@ pub struct Registered {
     pub used: Bytes,
 }
 
+/// What the hypervisor is called in documents and messages.
+pub const NAME: &str = "hypercall";
+
 impl Registered {
     fn from_answer(region: &Region) -> Option<Self> {
         Some(Self {
-            range: range(region.range())?,
-            reserved: range(region.reserved())?,
-            used: bytes(region.frames_used())?,
+            range: region.range()?.addresses()?,
+            reserved: region.reserved()?.addresses()?,
+            used: FrameRange::bytes_of(region.frames_used())?,
         })
     }
-}
-
-/// The frames of a range: first and one past the last. `None` if it is not made of whole frames.
-fn frames(range: PhysRange) -> Option<(u64, u64)> {
-    let frame = |bytes: u64| {
-        Bytes(bytes)
-            .is_aligned(PAGE)
-            .then(|| bytes.checked_div(PAGE.0))
-            .flatten()
-    };
-    frame(range.base().0).zip(frame(range.end().0))
-}
-
-/// The bytes of so many frames.
-fn bytes(frames: u64) -> Option<Bytes> {
-    PAGE.checked_mul(frames)
-}
-
-/// The range of these frames.
-fn range((first, end): (u64, u64)) -> Option<PhysRange> {
-    PhysRange::between(PhysAddr(bytes(first)?.0), PhysAddr(bytes(end)?.0))
 }
 
 /// What a report is about, for messages.
@@ -200,6 +181,16 @@ impl<T: Transport> Hypercall<T> {
         self.send(report, Region::dry_run, Outcome::Possible, Region::frames_needed)
     }
 
+    /// Makes a report known. Doing it twice changes nothing. There is no taking back: Xen's structures live in the reserved area until
+    /// the next boot.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from taking the report.
+    pub fn publish(&mut self, report: &Report) -> Result<Receipt, Error> {
+        self.send(report, |region| region, Outcome::Published, Region::frames_used)
+    }
+
     fn send(
         &mut self,
         report: &Report,
@@ -216,7 +207,7 @@ impl<T: Transport> Hypercall<T> {
         let mut request = operations.to_add(change(region(report)?));
         let answer = self.when_free(&mut request);
         let registered = |outcome, frames: u64| {
-            let used = bytes(frames)
+            let used = FrameRange::bytes_of(frames)
                 .with_context(|| format!("{}: the hypervisor's answer makes no sense", subject(report)))?;
             Ok(Receipt {
                 outcome,
@@ -239,25 +230,11 @@ impl<T: Transport> Hypercall<T> {
 /// A report in frames.
 fn region(report: &Report) -> anyhow::Result<Region> {
     let whole = |name, range| {
-        frames(range).with_context(|| format!("{}: its {name} {range} is not made of whole pages", subject(report)))
+        FrameRange::of(range)
+            .with_context(|| format!("{}: its {name} {range} is not made of whole pages", subject(report)))
     };
     let range = whole("range", report.range())?;
     Ok(Region::new(range, whole("reserved area", report.reserved())?))
-}
-
-impl<T: Transport> Sink for Hypercall<T> {
-    fn name(&self) -> &'static str {
-        "hypercall"
-    }
-
-    fn publish(&mut self, report: &Report, _: Option<Verdict>) -> Result<Receipt, Error> {
-        self.send(report, |region| region, Outcome::Published, Region::frames_used)
-    }
-
-    /// There is no taking back: Xen's structures live in the reserved area until the next boot.
-    fn withdraw(&mut self, _: Uuid) -> anyhow::Result<bool> {
-        Ok(false)
-    }
 }
 
 /// What an errno of the operation means.
@@ -265,7 +242,7 @@ fn refusal(report: &Report, request: &Request, errno: Errno) -> String {
     match errno {
         Errno::NOSPC => format!(
             "the hypervisor needs {}, and {} are reserved: enlarge the reservation (`xen-pmem-provision resize --reserve`)",
-            Bytes(request.answer().frames_needed().saturating_mul(PAGE.0)),
+            FrameRange::bytes_of(request.answer().frames_needed()).unwrap_or(Bytes(u64::MAX)),
             report.reserved().size()
         ),
         Errno::RANGE => {
@@ -284,11 +261,16 @@ fn refusal(report: &Report, request: &Request, errno: Errno) -> String {
 mod tests {
     use super::*;
     use crate::report::tests::device;
+    use xen_pmem_format::units::{Frame, PhysAddr};
 
     /// What a hypervisor says of its operations.
     type Said = Result<Option<u32>, Errno>;
 
     const HAS_THEM: Said = Ok(Some(abi::VERSION));
+
+    fn frames(first: u64, end: u64) -> FrameRange {
+        FrameRange::new(Frame(first), Frame(end)).unwrap()
+    }
 
     fn operations() -> Operations {
         Operations::of(abi::VERSION).unwrap()
@@ -359,7 +341,7 @@ mod tests {
             };
             let mut hypercall = Hypercall::new(&mut hypervisor);
             let listed = hypercall.registered();
-            let receipts = [hypercall.ask(&report), hypercall.publish(&report, None)];
+            let receipts = [hypercall.ask(&report), hypercall.publish(&report)];
             if lacks_them {
                 assert_eq!(listed.unwrap(), None);
                 for receipt in receipts {
@@ -379,7 +361,7 @@ mod tests {
     #[test]
     fn a_busy_hypervisor_is_asked_again() {
         let mut hypervisor = Busy(3);
-        let receipt = Hypercall::new(&mut hypervisor).publish(&Report::of(&device()).unwrap(), None);
+        let receipt = Hypercall::new(&mut hypervisor).publish(&Report::of(&device()).unwrap());
         assert_eq!(receipt.unwrap().outcome, Outcome::Published);
         assert_eq!(hypervisor.0, 0);
     }
@@ -398,13 +380,13 @@ mod tests {
             (Err(Errno::INVAL), Err("xl dmesg")),
         ] {
             let mut hypervisor = Answer::new(answer);
-            let result = Hypercall::new(&mut hypervisor).publish(&report, None);
+            let result = Hypercall::new(&mut hypervisor).publish(&report);
             match (result, meaning) {
                 (Ok(receipt), Ok(expected)) => assert_eq!(receipt.outcome, expected),
                 (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
                 (result, meaning) => panic!("{answer:?}: {result:?}, not {meaning:?}"),
             }
-            let expected = operations().to_add(Region::new((0x10_0000, 0x12_0000), (0x10_0400, 0x10_0a00)));
+            let expected = operations().to_add(Region::new(frames(0x10_0000, 0x12_0000), frames(0x10_0400, 0x10_0a00)));
             assert_eq!(
                 hypervisor.asked,
                 [expected],
@@ -435,8 +417,8 @@ mod tests {
     #[test]
     fn the_ranges_that_it_knows_are_listed() {
         let regions = vec![
-            Region::new((0x10_0000, 0x12_0000), (0x10_0400, 0x10_0a00)),
-            Region::new((0x20_0000, 0x22_0000), (0x20_0400, 0x20_0a00)),
+            Region::new(frames(0x10_0000, 0x12_0000), frames(0x10_0400, 0x10_0a00)),
+            Region::new(frames(0x20_0000, 0x22_0000), frames(0x20_0400, 0x20_0a00)),
         ];
         let found = Hypercall::new(&Knows(regions)).registered().unwrap().unwrap();
         let expected: Vec<_> = [4u64 << 30, 8 << 30]
@@ -451,7 +433,7 @@ mod tests {
             })
             .collect();
         assert_eq!(found, expected);
-        let senseless = Knows(vec![Region::new((u64::MAX, u64::MAX), (0, 0))]);
+        let senseless = Knows(vec![Region::new(frames(u64::MAX, u64::MAX), frames(0, 0))]);
         Hypercall::new(&senseless).registered().unwrap_err();
     }
 }

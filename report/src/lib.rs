@@ -1,6 +1,6 @@
 //! Reports prepared persistent memory to the hypervisor and to XenStore.
 //!
-//! A scan's device becomes a [`report::Report`] only if nothing about it is in doubt; a report goes to [`sink::Sink`]s. Only
+//! A scan's device becomes a [`report::Report`] only if nothing about it is in doubt; a report goes to the hypervisor ([`hypercall`]) and to [`xenstore`]. Only
 //! this crate talks to Xen.
 
 pub mod cli;

@@ -1,7 +1,5 @@
-//! Where reports go.
+//! What becomes of a report where it goes: the hypervisor and XenStore.
 
-use crate::report::Report;
-use uuid::Uuid;
 use xen_pmem_format::units::Bytes;
 
 /// What became of a report.
@@ -60,24 +58,4 @@ pub enum Error {
     /// Anything else.
     #[error("{0:#}")]
     Failed(#[from] anyhow::Error),
-}
-
-/// A place that reports are published in.
-pub trait Sink {
-    /// The sink's name in documents and messages.
-    fn name(&self) -> &'static str;
-
-    /// Makes a report known, together with what the hypervisor says of it if it has been asked. Doing it twice changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// What the sink says, with what it was about.
-    fn publish(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Receipt, Error>;
-
-    /// Takes back what was made known of a reservation. `Ok(false)` if nothing was, or if the sink cannot take anything back.
-    ///
-    /// # Errors
-    ///
-    /// What the sink says, with what it was about.
-    fn withdraw(&mut self, uuid: Uuid) -> anyhow::Result<bool>;
 }

@@ -4,7 +4,7 @@
 //! and removed first, so whoever reads `ready` reads a whole report.
 
 use crate::report::Report;
-use crate::sink::{Error, Outcome, Receipt, Sink, Verdict};
+use crate::sink::{Error, Outcome, Receipt, Verdict};
 use anyhow::{Context as _, anyhow};
 use std::collections::BTreeMap;
 use std::io;
@@ -257,23 +257,21 @@ impl<X: Xs> XenStore<X> {
     }
 }
 
-impl<X: Xs> Sink for XenStore<X> {
-    fn name(&self) -> &'static str {
-        "xenstore"
-    }
+/// What XenStore is called in documents and messages.
+pub const NAME: &str = "xenstore";
 
-    fn publish(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Receipt, Error> {
+impl<X: Xs> XenStore<X> {
+    /// Makes a report known, together with what the hypervisor says of it if it has been asked. Doing it twice changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from being written, with what it was about.
+    pub fn publish(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Receipt, Error> {
         self.clear_way(report)?;
         let outcome = self.write_report(report, verdict)?;
         Ok(Receipt { outcome, verdict: None })
     }
 
-    fn withdraw(&mut self, uuid: Uuid) -> anyhow::Result<bool> {
-        self.remove(&uuid.to_string())
-    }
-}
-
-impl<X: Xs> XenStore<X> {
     fn write_report(&mut self, report: &Report, verdict: Option<Verdict>) -> anyhow::Result<Outcome> {
         let directory = directory(report.uuid());
         let mut there = self.leaves(&directory)?;

@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 use core::mem::{offset_of, size_of};
+use xen_pmem_format::units::{Frame, FrameRange};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 /// Xen's hypercall number of platform operations (`xen/include/public/xen.h`).
@@ -102,13 +103,13 @@ impl Request {
 }
 
 impl Region {
-    /// A range and its reserved area, each as its first frame and one past its last.
-    pub fn new(range: (u64, u64), reserved: (u64, u64)) -> Self {
+    /// A range and its reserved area.
+    pub fn new(range: FrameRange, reserved: FrameRange) -> Self {
         Self {
-            range_start: range.0,
-            range_end: range.1,
-            reserved_start: reserved.0,
-            reserved_end: reserved.1,
+            range_start: range.first().0,
+            range_end: range.end().0,
+            reserved_start: reserved.first().0,
+            reserved_end: reserved.end().0,
             ..Self::new_zeroed()
         }
     }
@@ -118,14 +119,14 @@ impl Region {
         Self { flags: DRY_RUN, ..self }
     }
 
-    /// The range: first frame, and one past the last.
-    pub fn range(&self) -> (u64, u64) {
-        (self.range_start, self.range_end)
+    /// The range; `None` if it ends before it begins.
+    pub fn range(&self) -> Option<FrameRange> {
+        FrameRange::new(Frame(self.range_start), Frame(self.range_end))
     }
 
-    /// The reserved area: first frame, and one past the last.
-    pub fn reserved(&self) -> (u64, u64) {
-        (self.reserved_start, self.reserved_end)
+    /// The reserved area; `None` if it ends before it begins.
+    pub fn reserved(&self) -> Option<FrameRange> {
+        FrameRange::new(Frame(self.reserved_start), Frame(self.reserved_end))
     }
 
     /// How many frames of the reserved area Xen needs.

@@ -167,11 +167,11 @@ fn withdrawing_takes_state_first_and_leaves_nothing() {
     let mut store = XenStore::new(&memory);
     store.publish(&report(), None).unwrap();
     memory.log.borrow_mut().clear();
-    assert!(store.withdraw(report().uuid()).unwrap());
+    assert!(store.remove(&report().uuid().to_string()).unwrap());
     assert_eq!(memory.log.borrow()[0], format!("rm {DIRECTORY}/state"));
     assert!(memory.nodes.borrow().keys().all(|node| !node.contains("xen-pmem")));
     assert!(
-        !store.withdraw(report().uuid()).unwrap(),
+        !store.remove(&report().uuid().to_string()).unwrap(),
         "there is nothing left to withdraw"
     );
 }
@@ -212,7 +212,7 @@ fn other_reports_stay() {
     .unwrap();
     store.publish(&report(), None).unwrap();
     store.publish(&other, None).unwrap();
-    store.withdraw(report().uuid()).unwrap();
+    store.remove(&report().uuid().to_string()).unwrap();
     let left: Vec<_> = store
         .published()
         .unwrap()

@@ -1,10 +1,10 @@
 //! The sinks that were asked for, told one after the other: XenStore has what the hypervisor has not refused.
 
 use super::super::failed;
-use crate::hypercall::{Hypercall, Privcmd};
+use crate::hypercall::{self, Hypercall, Privcmd};
 use crate::report::{self, Refusal, Report};
-use crate::sink::{Error, Outcome, Receipt, Sink, Verdict};
-use crate::xenstore::XenStore;
+use crate::sink::{Error, Outcome, Receipt, Verdict};
+use crate::xenstore::{self, XenStore};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -106,7 +106,7 @@ impl Sinks {
         match &mut self.hypercall {
             None => (Vec::new(), ExitStatus::Done),
             Some(hypercall) => {
-                let (sunk, status) = sunk(hypercall.name(), hypercall.ask(report));
+                let (sunk, status) = sunk(hypercall::NAME, hypercall.ask(report));
                 let status = match status {
                     // XenStore would have it.
                     ExitStatus::Unsupported => ExitStatus::Done,
@@ -149,19 +149,19 @@ impl Sinks {
         let mut overall = ExitStatus::Done;
         if let Some(hypercall) = &mut self.hypercall {
             let _shown = Shown::new(report);
-            let result = match (hypercall.publish(report, None), rebind) {
+            let result = match (hypercall.publish(report), rebind) {
                 (Err(Error::InUse(_)), Some(bus)) => publish_unbound(hypercall, report, bus),
                 (result, _) => result,
             };
             verdict = result.as_ref().ok().and_then(|receipt| receipt.verdict);
-            let (one, status) = sunk(hypercall.name(), result);
+            let (one, status) = sunk(hypercall::NAME, result);
             journal(report, &one, status);
             all.push(one);
             overall = status;
         }
         let go_on = matches!(overall, ExitStatus::Done | ExitStatus::Unsupported);
         if let Some(store) = self.xenstore.as_mut().filter(|_| go_on) {
-            let (one, status) = sunk(store.name(), store.publish(report, verdict));
+            let (one, status) = sunk(xenstore::NAME, store.publish(report, verdict));
             journal(report, &one, status);
             all.push(one);
             overall = status;
@@ -177,7 +177,7 @@ impl Sinks {
 /// Tells the hypervisor while the device has no driver. It is asked first: what it would refuse anyhow is not worth the interruption.
 fn publish_unbound(hypercall: &mut Hypercall<Privcmd>, report: &Report, bus: &NdBus) -> Result<Receipt, Error> {
     hypercall.ask(report)?;
-    bus.without_driver(Path::new(report.device()), || hypercall.publish(report, None))
+    bus.without_driver(Path::new(report.device()), || hypercall.publish(report))
         .map_err(|error| {
             let advice = match error {
                 bus::Error::NotRaw { .. } => ". Report it early (`apply --early` in the initramfs)",

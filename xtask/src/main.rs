@@ -27,6 +27,7 @@ mod msrv;
 mod mutants;
 mod packages;
 mod progress;
+mod series;
 mod structure;
 mod suite;
 mod system;
@@ -53,7 +54,7 @@ enum Command {
     /// Make Debian packages and a tarball of static binaries, with manual pages and completions, in target/dist
     Dist(dist::Options),
     /// Build Debian's Xen with the project's patches and print the path of the hypervisor
-    Xen(xen::Options),
+    Xen(series::Options),
     /// Run all unit, property and CLI tests of the workspace; no VM
     Test(test::Options),
     /// Run the fuzz targets, each for a bounded time
@@ -82,7 +83,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::E2e(options) => e2e::run(&options),
         Command::Dist(options) => dist::run(&options),
-        Command::Xen(options) => xen::run(&options),
+        Command::Xen(options) => series::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Fixtures => fixtures::run(),

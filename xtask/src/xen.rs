@@ -2,12 +2,10 @@
 //!
 //! Neither sources nor binaries are ever committed. Nothing is built again while source version, patches and configuration are the same.
 
-mod each;
-mod source;
-mod tree;
+pub(crate) mod source;
+pub(crate) mod tree;
 
 use crate::host::{self, Need};
-use crate::progress::step;
 use crate::suite::Suite;
 use crate::workspace;
 use anyhow::{Context as _, Result};
@@ -20,7 +18,7 @@ use tree::{Configuration, Tree, series};
 pub(crate) const SUITE: Suite = Suite::Trixie;
 
 /// What building takes.
-const NEEDS: &[Need] = &[
+pub(crate) const NEEDS: &[Need] = &[
     Need {
         program: "gcc",
         package: "build-essential",
@@ -55,44 +53,6 @@ const NEEDS: &[Need] = &[
     },
 ];
 
-/// Which Xen to build.
-#[derive(clap::Args)]
-pub(crate) struct Options {
-    /// Build with assertions and debug output (CONFIG_DEBUG=y), which Debian's build is without
-    #[arg(long)]
-    debug: bool,
-    /// Which of Debian's releases of the source to patch: a file in xen/sources
-    #[arg(long, default_value = RELEASE)]
-    release: String,
-    /// If the mirror does not have that source, say so and end successfully
-    #[arg(long)]
-    if_available: bool,
-    /// Build and boot the hypervisor after each patch of the series, and try the operations on each
-    #[arg(long)]
-    each: bool,
-}
-
-/// Builds and prints the path of the hypervisor, or goes through the series patch by patch.
-///
-/// # Errors
-///
-/// As [`build`]; with `each`, if one of the hypervisors does not build or boot, or has operations that it must not have yet.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    host::install(NEEDS)?;
-    let source = match source::source(&options.release) {
-        Err(error) if options.if_available => {
-            step(&format!("left out: {error:#}"));
-            return Ok(());
-        }
-        result => result?,
-    };
-    if options.each {
-        return each::run(&options.release, &source, &patches()?, options.debug);
-    }
-    println!("{}", made(&options.release, &source, options.debug)?.display());
-    Ok(())
-}
-
 /// Builds the patched hypervisor and returns the path of the ELF file that boots.
 ///
 /// # Errors
@@ -103,7 +63,7 @@ pub(crate) fn build(debug: bool) -> Result<PathBuf> {
     made(RELEASE, &source::source(RELEASE)?, debug)
 }
 
-fn made(release: &str, source: &Source, debug: bool) -> Result<PathBuf> {
+pub(crate) fn made(release: &str, source: &Source, debug: bool) -> Result<PathBuf> {
     let patches = patches()?;
     let folder = workspace::target()
         .join("xen")
@@ -133,7 +93,7 @@ fn made(release: &str, source: &Source, debug: bool) -> Result<PathBuf> {
 }
 
 /// Our own patches.
-fn patches() -> Result<Vec<PathBuf>> {
+pub(crate) fn patches() -> Result<Vec<PathBuf>> {
     series(&workspace::root().join("xen").join("patches"))
 }
 

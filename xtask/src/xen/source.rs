@@ -18,9 +18,9 @@ pub(crate) const RELEASE: &str = "4.20.3";
 const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
 
 /// The two tarballs of a source package.
-pub(super) struct Source {
-    pub(super) upstream: PathBuf,
-    pub(super) debian: PathBuf,
+pub(crate) struct Source {
+    pub(crate) upstream: PathBuf,
+    pub(crate) debian: PathBuf,
 }
 
 /// A file of a source package.
@@ -41,7 +41,7 @@ struct Listed {
 /// # Errors
 ///
 /// If there is no such release, or if the mirror has nothing to build.
-pub(super) fn source(release: &str) -> Result<Source> {
+pub(crate) fn source(release: &str) -> Result<Source> {
     let wanted = own(release, &packages::mirror()?)?;
     let folder = workspace::target().join("xen").join(release).join("source");
     let known = folder.join("files");
@@ -83,7 +83,7 @@ pub(super) fn source(release: &str) -> Result<Source> {
 /// # Errors
 ///
 /// If the folder cannot be read.
-pub(super) fn releases() -> Result<Vec<String>> {
+pub(crate) fn releases() -> Result<Vec<String>> {
     let folder = workspace::root().join("xen/sources");
     let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut releases = entries
@@ -147,7 +147,7 @@ fn fetch(apt: &Apt, files: &[Listed], folder: &Path) -> Result<Vec<Listed>> {
 
 impl Source {
     /// What it is called: changes with its version.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         format!("{} {}", name(&self.upstream), name(&self.debian))
     }

@@ -10,31 +10,31 @@ use std::process::Command;
 
 /// How to build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Configuration {
+pub(crate) struct Configuration {
     /// Whether with assertions and debug output.
-    pub(super) debug: bool,
+    pub(crate) debug: bool,
     /// Whether the tree must know persistent memory. The first patches of the series alone do not add that.
-    pub(super) whole: bool,
+    pub(crate) whole: bool,
 }
 
 /// The options that upstream leaves off: the feature, and what it depends on there.
-pub(super) const ON: [&str; 2] = ["CONFIG_UNSUPPORTED=y", "CONFIG_PMEM=y"];
+pub(crate) const ON: [&str; 2] = ["CONFIG_UNSUPPORTED=y", "CONFIG_PMEM=y"];
 
 /// A tree of Xen's source.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     folder: PathBuf,
 }
 
 impl Tree {
     /// The tree in this folder, whatever is there.
-    pub(super) fn at(folder: &Path) -> Self {
+    pub(crate) fn at(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
         }
     }
 
     /// Unpacks the source and applies Debian's patches.
-    pub(super) fn unpack(&self, source: &Source) -> Result<()> {
+    pub(crate) fn unpack(&self, source: &Source) -> Result<()> {
         step("unpacking Xen");
         fs::create_dir_all(&self.folder)?;
         let tar = |file: &Path| {
@@ -51,7 +51,7 @@ impl Tree {
     }
 
     /// Applies a patch.
-    pub(super) fn patch(&self, patch: &Path) -> Result<()> {
+    pub(crate) fn patch(&self, patch: &Path) -> Result<()> {
         let mut command = Command::new("patch");
         command
             .args(["-p1", "--silent", "--batch", "-d"])
@@ -63,7 +63,7 @@ impl Tree {
     }
 
     /// Makes the tree a repository whose only commit is what is there.
-    pub(super) fn commit(&self) -> Result<()> {
+    pub(crate) fn commit(&self) -> Result<()> {
         command::output(self.git().args(["init", "--quiet"]))?;
         command::output(self.git().args(["add", "--all", "--force"]))?;
         command::output(self.git().args(["commit", "--quiet", "--message", "Debian's source"]))?;
@@ -71,7 +71,7 @@ impl Tree {
     }
 
     /// Applies a patch as a commit, as a maintainer does.
-    pub(super) fn am(&self, patch: &Path) -> Result<()> {
+    pub(crate) fn am(&self, patch: &Path) -> Result<()> {
         let result = command::output(self.git().args(["am", "--quiet", "-3"]).arg(patch));
         if result.is_err() {
             // Leaves the tree as it was; what went wrong is known.
@@ -96,7 +96,7 @@ impl Tree {
     }
 
     /// Builds with Debian's configuration, except for what `configuration` says, and returns the ELF file that boots.
-    pub(super) fn make(&self, configuration: Configuration, log: &Path) -> Result<PathBuf> {
+    pub(crate) fn make(&self, configuration: Configuration, log: &Path) -> Result<PathBuf> {
         let debug = configuration.debug;
         step(&format!("building Xen{}", if debug { " with assertions" } else { "" }));
         let debians = self.folder.join("debian").join("xen-kconfig");
@@ -140,7 +140,7 @@ impl Tree {
 }
 
 /// The paths of a series' patches, in order.
-pub(super) fn series(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn series(folder: &Path) -> Result<Vec<PathBuf>> {
     let file = folder.join("series");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let names = text.lines().map(str::trim);

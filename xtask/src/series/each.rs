@@ -6,9 +6,9 @@
 //! What is done for a patch is not done again while all that it depends on stays the same. The tree goes from patch to patch, so that
 //! each build compiles only what its patch changes.
 
-use super::source::Source;
-use super::tree::{Configuration, Tree};
 use crate::progress::step;
+use crate::xen::source::Source;
+use crate::xen::tree::{Configuration, Tree};
 use crate::{command, e2e, workspace};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -45,7 +45,7 @@ pub(super) fn run(release: &str, source: &Source, patches: &[PathBuf], debug: bo
         .collect::<Result<Vec<_>>>()?;
 
     let runner = e2e::runner("scenarios")?;
-    let machines = e2e::set_up(super::SUITE, false, "")?;
+    let machines = e2e::set_up(crate::xen::SUITE, false, "")?;
     for count in 1..=patches.len() {
         let (done, texts) = (&patches[..count], &texts[..count]);
         let name = subject(done);

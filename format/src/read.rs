@@ -20,6 +20,16 @@ pub trait ReadAt {
     /// media error (`EIO`) above all.
     fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()>;
 
+    /// Fills `buf` like [`ReadAt::read_exact_at`] with bytes that nobody is expected to want again soon. A file reads them past the page
+    /// cache if `offset`, and the address and length of `buf`, are multiples of 4096 bytes, where the system can do that.
+    ///
+    /// # Errors
+    ///
+    /// As [`ReadAt::read_exact_at`].
+    fn read_once_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(offset, buf)
+    }
+
     /// The first offset, from `offset` on, where something other than zeros may be; `None` if all the rest is known to be zeros, as
     /// what lies in the holes of a sparse image is. What nothing is known of may be anything.
     fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
@@ -43,6 +53,23 @@ impl ReadAt for std::fs::File {
 
     fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
         std::os::unix::fs::FileExt::read_exact_at(self, buf, offset.0)
+    }
+
+    fn read_once_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        let flags = fcntl_getfl(self)?;
+        // A file system that cannot read past the page cache says so here, or fails with EINVAL when it reads.
+        if fcntl_setfl(self, flags | OFlags::DIRECT).is_ok() {
+            let read = self.read_exact_at(offset, buf);
+            fcntl_setfl(self, flags)?;
+            if !read
+                .as_ref()
+                .is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput)
+            {
+                return read;
+            }
+        }
+        self.read_exact_at(offset, buf)
     }
 
     fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
@@ -95,6 +122,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
         (**self).read_exact_at(offset, buf)
     }
 
+    fn read_once_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
+        (**self).read_once_at(offset, buf)
+    }
+
     fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
         (**self).next_data(offset)
     }
@@ -129,6 +160,33 @@ mod tests {
         let end = DeviceOffset(file.size().unwrap().0 - 1);
         let error = ReadAt::read_exact_at(&file, end, &mut two).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn what_is_read_once_is_the_same_whether_aligned_or_not() {
+        let file = own_program();
+        let mut room = vec![0; 3 * 4096];
+        let aligned = room.as_ptr().align_offset(4096);
+        let mut expected = vec![0; 4096];
+        file.read_exact_at(DeviceOffset(4096), &mut expected).unwrap();
+        for start in [aligned, aligned + 1] {
+            let buf = &mut room[start..start + 4096];
+            buf.fill(0);
+            let borrowed = &file;
+            ReadAt::read_once_at(&borrowed, DeviceOffset(4096), buf).unwrap();
+            assert_eq!(buf, expected);
+        }
+        let flags = rustix::fs::fcntl_getfl(&file).unwrap();
+        assert!(
+            !flags.contains(rustix::fs::OFlags::DIRECT),
+            "what follows is read as ever"
+        );
+        let past = DeviceOffset(file.size().unwrap().0.next_multiple_of(4096));
+        let buf = &mut room[aligned..aligned + 4096];
+        let error = file.read_once_at(past, buf).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        vec![7u8; 4096].read_once_at(DeviceOffset(0), buf).unwrap();
+        assert_eq!(buf, [7; 4096]);
     }
 
     #[test]

@@ -235,6 +235,26 @@ mod tests {
     }
 
     #[test]
+    fn at_an_unknown_address_the_compat_table_is_sized_for_a_tebibyte_at_most() {
+        for (gib, frame_table, m2p, compat) in [
+            (1022, 4089, 1023, 512),
+            (1023, 4093, 1024, 512),
+            (1024, 4097, 1025, 512),
+            (2048, 8193, 2049, 512),
+            (1000, 4001, 1001, 501),
+        ] {
+            let need = need(Namespace::Unplaced(Bytes(gib * GIB)), EntrySizes::XEN_X86_64_PV32).unwrap();
+            let chunks = (
+                need.frame_table.chunks,
+                need.m2p.chunks,
+                need.compat_m2p.unwrap().chunks,
+            );
+            assert_eq!(chunks, (frame_table, m2p, compat), "{gib} GiB");
+            assert_eq!(need.total, Bytes((frame_table + m2p + compat) * 2 * MIB));
+        }
+    }
+
+    #[test]
     fn senseless_entries_need_nothing_that_could_be_named() {
         for entries in [
             EntrySizes {

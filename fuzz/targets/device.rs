@@ -54,6 +54,27 @@ fuzz_target!(|input: (u8, &[u8])| {
     if how & 2 != 0 {
         seal_table(&mut device, 512);
     }
+    if how & 8 != 0 {
+        // A protective MBR; without it the rules for something else on the disk are reached.
+        device[446 + 4] = 0xee;
+        device[446 + 8] = 1;
+        device[510..512].copy_from_slice(&[0x55, 0xaa]);
+    } else {
+        let (block_0, _) = rest.split_at(rest.len().min(66));
+        device[446..446 + block_0.len()].copy_from_slice(block_0);
+    }
+    if how & 16 != 0 {
+        // The table is at the end only: header in the last block, entries before it, and the start is the input's.
+        let last = SIZE - BLOCK;
+        let header = device[512..512 + 92].to_vec();
+        let entries = device[1024..1024 + 4 * 128].to_vec();
+        device[last..last + 92].copy_from_slice(&header);
+        let at = last - 32 * BLOCK;
+        device[at..at + entries.len()].copy_from_slice(&entries);
+        device[last + 72..last + 80].copy_from_slice(&(at as u64 / 512).to_le_bytes());
+        seal_table(&mut device, last);
+        device[512..520].fill(0);
+    }
     let mut rest = rest;
     for which in Which::BOTH {
         let at = which.offset().0 as usize;

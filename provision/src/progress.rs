@@ -29,6 +29,16 @@ impl<'a, D: ReadAt + ?Sized> Watched<'a, D> {
         }
     }
 
+    fn count(&self, buf: &[u8]) -> io::Result<()> {
+        let length = u64::try_from(buf.len()).map_err(io::Error::other)?;
+        let read = self.read.get().saturating_add(length);
+        self.read.set(read);
+        if read > SILENT {
+            self.show(read);
+        }
+        Ok(())
+    }
+
     fn show(&self, read: u64) {
         let bar = self.bar.get_or_init(|| {
             // Without a style of its own it is drawn in the library's.
@@ -49,13 +59,13 @@ impl<D: ReadAt + ?Sized> ReadAt for Watched<'_, D> {
     }
 
     fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
-        let length = u64::try_from(buf.len()).map_err(io::Error::other)?;
-        let read = self.read.get().saturating_add(length);
-        self.read.set(read);
-        if read > SILENT {
-            self.show(read);
-        }
+        self.count(buf)?;
         self.device.read_exact_at(offset, buf)
+    }
+
+    fn read_once_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()> {
+        self.count(buf)?;
+        self.device.read_once_at(offset, buf)
     }
 
     fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
@@ -88,8 +98,13 @@ mod tests {
         for _ in 0..=64 {
             watched.read_exact_at(DeviceOffset(0), &mut bytes).unwrap();
         }
-        assert_eq!(bytes, device);
+        assert!(bytes == device);
         assert!(watched.bar.get().is_some(), "it was long enough to be shown");
+        bytes.fill(0);
+        watched.read_once_at(DeviceOffset(0), &mut bytes).unwrap();
+        assert!(bytes == device);
+        assert_eq!(watched.read.get(), 66 << 20);
+        let mut bytes = vec![0; 1 << 20];
         assert!(watched.read_exact_at(DeviceOffset(1), &mut bytes).is_err());
     }
 }

@@ -10,7 +10,11 @@ use crate::units::{Address, Bytes, DeviceOffset, DeviceRange};
 /// How far into a gap is searched. A reservation for 1.5 TiB of persistent memory lies within it.
 const SEARCH_LIMIT: Bytes = Bytes(16 << 30);
 /// The bytes read at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 4 << 20;
+/// How far into a gap is read as everything else is. What lies behind that is read past the page cache: a page is wanted for eight of its
+/// bytes and never again, and making room for it in the cache costs ten times what reading it does. Mapping the device would go
+/// through the page cache all the same, and a media error would end the program by a signal.
+const CACHED: Bytes = Bytes(16 << 20);
 
 /// A valid copy, and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +58,10 @@ fn each_copy<D: ReadAt + ?Sized>(device: &D, table: &Table, mut visit: impl FnMu
     let gap = table.gap();
     let Some(start) = gap.base().align_up(COPY) else { return };
     let end = gap.end().min(DeviceRange::clamped(start, SEARCH_LIMIT).end());
-    let mut buffer = vec![0; CHUNK];
+    let past_cache = start.checked_add(CACHED).unwrap_or(end);
+    let mut room = vec![0; CHUNK.saturating_add(COPY_SIZE)];
+    let aligned = room.as_ptr().align_offset(COPY_SIZE);
+    let Some(buffer) = room.get_mut(aligned..) else { return };
     let mut next = Some(start);
     while let Some(at) = next.and_then(|at| data_page(device, at))
         && let Some(left) = DeviceRange::between(at, end).map(|rest| rest.size().align_down(COPY))
@@ -62,7 +69,12 @@ fn each_copy<D: ReadAt + ?Sized>(device: &D, table: &Table, mut visit: impl FnMu
     {
         let length = usize::try_from(left.0).unwrap_or(CHUNK).min(CHUNK);
         let Some(chunk) = buffer.get_mut(..length) else { return };
-        match device.read_exact_at(at, chunk) {
+        let read = if at < past_cache {
+            device.read_exact_at(at, chunk)
+        } else {
+            device.read_once_at(at, chunk)
+        };
+        match read {
             Ok(()) => search_chunk(chunk, at, table, &mut visit),
             // A bad spot hides the copies near it, not those beyond: page by page, past the ones that fail.
             Err(_) => {

@@ -445,10 +445,11 @@ mod tests {
     }
 
     #[test]
-    fn addresses_take_no_suffix() {
+    fn addresses_take_suffixes_as_sizes_do() {
         assert_eq!("0x100000000".parse(), Ok(PhysAddr(1 << 32)));
         assert_eq!("4294967296".parse(), Ok(PhysAddr(1 << 32)));
-        assert_eq!("4G".parse::<PhysAddr>(), Err(ParseError::Malformed));
+        assert_eq!("4G".parse(), Ok(PhysAddr(1 << 32)));
+        assert_eq!("4GX".parse::<PhysAddr>(), Err(ParseError::Malformed));
     }
 
     #[test]

@@ -92,6 +92,30 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     )?;
     ours.ensure_reserved_untouched(&nvdimm)?;
 
+    run.step("sgdisk moves the entries of the primary table into the reserved area, and back");
+    prepare(run, &mut vm, &nvdimm)?;
+    vm.script("sgdisk --move-main-table=4096 /dev/pmem0")?;
+    expect(&mut vm, "damaged", "do not lie before the super blocks")?;
+    vm.script("sgdisk --move-main-table=2 /dev/pmem0")?;
+    expect(&mut vm, "degraded", "another tool could place a partition there")?;
+    heal(&mut vm)?;
+
+    run.step("the protective MBR is lost");
+    let ours = prepare(run, &mut vm, &nvdimm)?;
+    vm.script("dd if=/dev/zero of=/dev/pmem0 bs=512 count=1 conv=fsync")?;
+    expect(&mut vm, "degraded", "the protective MBR is missing")?;
+    ours.ensure_untouched(&nvdimm)?;
+    heal(&mut vm)?;
+
+    run.step("a swap area over the whole disk, written as mkswap does");
+    let ours = prepare(run, &mut vm, &nvdimm)?;
+    vm.script(
+        "dd if=/dev/zero of=/dev/pmem0 bs=1024 count=1 conv=fsync; \
+         printf 'SWAPSPACE2' | dd of=/dev/pmem0 bs=1 seek=4086 conv=fsync",
+    )?;
+    expect(&mut vm, "damaged", "something else claims the device: a swap area")?;
+    ours.ensure_untouched(&nvdimm)?;
+
     run.step("sgdisk destroys both tables");
     prepare(run, &mut vm, &nvdimm)?;
     vm.run("xen-pmem-provision backup /dev/pmem0 /run/backup")?;

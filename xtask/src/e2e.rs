@@ -6,7 +6,7 @@ use crate::image::Image;
 use crate::kernel::{self, Kernels};
 use crate::packages::{self, Sysroot};
 use crate::progress::step;
-use crate::suite::Suite;
+use crate::suite::{Suite, Suites};
 use crate::tools::{self, Tools};
 use crate::{libraries, modules, system, workspace, xen};
 use anyhow::{Context as _, Result};
@@ -20,9 +20,9 @@ use std::process::Command;
 /// Options of `cargo xtask e2e`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// The Debian release that guests are made of
-    #[arg(long, value_enum, default_value_t = Suite::Trixie)]
-    suite: Suite,
+    /// The Debian release that guests are made of: trixie, bookworm, bullseye, forky, or all, one after the other
+    #[arg(long, default_value = "trixie")]
+    suite: Suites,
     /// List the scenarios and end
     #[arg(long)]
     list: bool,
@@ -52,7 +52,7 @@ impl Options {
     /// These scenarios on the default suite, with their files kept.
     pub(crate) fn keeping(scenarios: &[&str]) -> Self {
         Self {
-            suite: Suite::Trixie,
+            suite: Suites(vec![Suite::Trixie]),
             list: false,
             keep: true,
             shell: None,
@@ -114,10 +114,18 @@ const RECIPE: [&str; 4] = [
 /// If the set-up fails or a scenario does.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let runner = runner("scenarios")?;
+    for suite in &options.suite.0 {
+        run_on(*suite, &runner, options)?;
+    }
+    Ok(())
+}
+
+/// Runs the scenarios on one suite.
+fn run_on(suite: Suite, runner: &Path, options: &Options) -> Result<()> {
     let scenarios = || {
-        let mut scenarios = Command::new(&runner);
+        let mut scenarios = Command::new(runner);
         // The patches are for one suite's Xen.
-        if options.stock || options.suite != xen::SUITE {
+        if options.stock || suite != xen::SUITE {
             scenarios.arg("--stock-only");
         }
         scenarios
@@ -136,7 +144,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(_) => String::new(),
         None => String::from_utf8(needs)?,
     };
-    let machines = set_up(options.suite, options.keep, &needs)?;
+    let machines = set_up(suite, options.keep, &needs)?;
     let mut scenarios = scenarios();
     scenarios.env(MANIFEST, &machines.manifest);
     if options.boot {
@@ -154,7 +162,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         return command::run(scenarios.arg(shell));
     }
-    step(&format!("running the scenarios on {}", options.suite.name()));
+    step(&format!("running the scenarios on {}", suite.name()));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = options.jobs.unwrap_or(processors + 1);
     scenarios.arg("--test-threads").arg(jobs.to_string());
@@ -321,6 +329,8 @@ fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) ->
     }
     let programs: Vec<PathBuf> = PROGRAMS
         .iter()
+        .copied()
+        .chain(suite.needs_dd().then_some("usr/bin/dd"))
         .map(|program| PathBuf::from(program.replace("{xen}", suite.xen_version())))
         .collect();
     let programs: Vec<PathBuf> = programs.into_iter().map(|program| merged(root, program)).collect();

@@ -221,7 +221,7 @@ Acquire::Retries "3";
         let resolved: Vec<String> = plan
             .lines()
             .filter_map(planned)
-            .filter(|name| !left_out(name))
+            .filter(|name| !left_out(name) || packages.iter().any(|package| is_of(name, package)))
             .collect();
         if resolved.is_empty() {
             return Err(anyhow!("apt resolved no package out of {}", packages.join(" ")));
@@ -236,6 +236,11 @@ fn planned(line: &str) -> Option<String> {
     let name = words.next()?;
     let version = words.next()?.strip_prefix('(')?;
     Some(format!("{name}={version}"))
+}
+
+/// Whether `name=version` is a version of this package.
+fn is_of(name: &str, package: &str) -> bool {
+    name.split_once('=').is_some_and(|(name, _)| name == package)
 }
 
 fn left_out(name: &str) -> bool {
@@ -309,6 +314,7 @@ mod tests {
         assert!(left_out("python3-minimal=3.13.5-1"));
         assert!(left_out("systemd=257"));
         assert!(!left_out("libsystemd0=257"));
+        assert!(is_of("coreutils=9.1-1", "coreutils") && !is_of("coreutils-doc=9.1-1", "coreutils"));
         assert!(left_out("linux-base=4.12"));
         assert!(!left_out("linux-base-7.2.12+deb14-amd64=7.2.12-1"));
     }

@@ -1,6 +1,7 @@
 //! The Debian suites that guests are made of.
 
 use clap::ValueEnum;
+use std::str::FromStr;
 
 /// A Debian release: its Xen, its kernel and its user space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -13,6 +14,29 @@ pub(crate) enum Suite {
     Bullseye,
     /// Debian 14 in the making: Xen 4.20, Linux 7.2
     Forky,
+}
+
+/// The suites that one run is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Suites(pub(crate) Vec<Suite>);
+
+impl FromStr for Suites {
+    type Err = String;
+
+    /// The name of one, or `all`.
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = Suite::value_variants();
+        if name == "all" {
+            return Ok(Self(all.to_vec()));
+        }
+        match Suite::from_str(name, false) {
+            Ok(suite) => Ok(Self(vec![suite])),
+            Err(_) => {
+                let names: Vec<&str> = all.iter().map(|suite| suite.name()).collect();
+                Err(format!("expected {} or all", names.join(", ")))
+            }
+        }
+    }
 }
 
 impl Suite {
@@ -61,6 +85,28 @@ impl Suite {
             ]
             .map(str::to_owned),
         );
+        if self.needs_dd() {
+            packages.push("coreutils".to_owned());
+        }
         packages
+    }
+
+    /// Whether busybox's `dd` cannot write past the page cache, so that guests need another: up to Debian 11.
+    pub(crate) fn needs_dd(self) -> bool {
+        self == Self::Bullseye
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_named_one_by_one_or_all_at_once() {
+        for suite in Suite::value_variants() {
+            assert_eq!(suite.name().parse(), Ok(Suites(vec![*suite])));
+        }
+        assert_eq!("all".parse(), Ok(Suites(Suite::value_variants().to_vec())));
+        assert!(Suites::from_str("sid").unwrap_err().contains("trixie"));
     }
 }

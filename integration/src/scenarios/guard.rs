@@ -47,9 +47,10 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     );
 
     run.step("a write to the reserved area, and who did it");
+    let dd = dd(&mut vm)?;
     let dd = |device: &str, block: u64, count: u64| {
         format!(
-            "dd if=/dev/zero of={device} bs={BLOCK} seek={block} count={count} oflag=direct conv=notrunc 2>/dev/null"
+            "{dd} if=/dev/zero of={device} bs={BLOCK} seek={block} count={count} oflag=direct conv=notrunc 2>/dev/null"
         )
     };
     let process = vm.script(&format!("echo $$; exec {}", dd("/dev/pmem0", block + 3, 1)))?;
@@ -175,14 +176,21 @@ fn offences(lines: &[Value], device: &str) -> u64 {
     told.filter_map(|line| line["count"].as_u64()).sum()
 }
 
+/// A `dd` that writes past the page cache. The shell's own does in all suites but the oldest, which has a program for that.
+fn dd(vm: &mut Vm) -> Result<String> {
+    let path = vm.script("test -x /usr/bin/dd && echo /usr/bin/dd || echo dd")?;
+    Ok(path.trim().to_owned())
+}
+
 /// How many microseconds an ordinary direct write to a partition takes: the median of some runs.
 fn time_of_writes(vm: &mut Vm) -> Result<f64> {
+    let dd = dd(vm)?;
     let mut runs = Vec::new();
     // The first one warms up: the emulator translates what it has not met before.
     for _ in 0..6 {
         let seconds = vm.script(&format!(
             "start=$(cut -d' ' -f1 /proc/uptime)
-            dd if=/dev/zero of=/dev/pmem1p1 bs={BLOCK} count={TIMED} oflag=direct conv=notrunc 2>/dev/null
+            {dd} if=/dev/zero of=/dev/pmem1p1 bs={BLOCK} count={TIMED} oflag=direct conv=notrunc 2>/dev/null
             end=$(cut -d' ' -f1 /proc/uptime)
             echo $start $end"
         ))?;

@@ -49,6 +49,12 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Whether scenarios run on this suite.
+    #[cfg(test)]
+    pub(crate) fn is_for(&self, suite: Suite) -> bool {
+        self.suite.0.contains(&suite)
+    }
+
     /// These scenarios on the default suite, with their files kept.
     pub(crate) fn keeping(scenarios: &[&str]) -> Self {
         Self {

@@ -124,6 +124,7 @@ mod tests {
         ("cargo xtask e2e --stock", "a part of the same scenarios"),
         ("cargo xtask e2e --keep *", "the same scenario; leaves its folder"),
         ("cargo xtask e2e --shell*", "needs a terminal"),
+        ("cargo xtask e2e --suite all", "hours; `.ci/run` has a scenario of each"),
         (
             "cargo xtask fixtures",
             "writes what is committed; the scenarios that it takes run anyhow",
@@ -174,6 +175,33 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 20, "{seen} command lines only");
+    }
+
+    #[test]
+    fn the_readme_says_what_ci_runs_on_each_suite() {
+        use clap::ValueEnum as _;
+        let read = |name: &str| fs::read_to_string(workspace::root().join(name)).unwrap();
+        let (readme, ci) = (read("README.md"), read(".ci/run"));
+        let default = Cli::try_parse_from(["cargo xtask", "e2e"]).unwrap();
+        let Command::E2e(default) = default.command else {
+            panic!("`cargo xtask e2e` is another command");
+        };
+        for suite in suite::Suite::value_variants() {
+            let row = readme
+                .lines()
+                .find(|line| line.starts_with('|') && line.contains(&format!("({})", suite.name())))
+                .unwrap_or_else(|| panic!("the README has no row for {}", suite.name()));
+            let xen = row.split('|').nth(2).unwrap();
+            assert!(xen.trim().starts_with(suite.xen_version()), "{row}");
+            let runs = row.split('|').nth(4).unwrap().trim().trim_matches('`');
+            let command = if default.is_for(*suite) {
+                assert_eq!(runs, "all scenarios");
+                "cargo xtask e2e".to_owned()
+            } else {
+                format!("cargo xtask e2e --suite {} {runs}", suite.name())
+            };
+            assert!(ci.lines().any(|line| line == command), ".ci/run lacks `{command}`");
+        }
     }
 
     #[test]

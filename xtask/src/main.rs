@@ -124,6 +124,10 @@ mod tests {
         ("cargo xtask e2e --stock", "a part of the same scenarios"),
         ("cargo xtask e2e --keep *", "the same scenario; leaves its folder"),
         ("cargo xtask e2e --shell*", "needs a terminal"),
+        (
+            "cargo xtask e2e --iommu *",
+            "the same scenario with an IOMMU; `xen-dma` has IOMMUs anyhow",
+        ),
         ("cargo xtask e2e --suite all", "hours; `.ci/run` has a scenario of each"),
         (
             "cargo xtask fixtures",

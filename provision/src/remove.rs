@@ -19,7 +19,7 @@ pub enum Error {
     Nothing(String),
     /// There is no table that could be put right.
     #[error(
-        "its super blocks can be removed only together with what the partition table says, and {0}: restore the table first"
+        "its super blocks can be removed only together with what the partition table says, and {0}; `xen-pmem-provision verify` says what can be done"
     )]
     NoTable(String),
     /// The table does not fit the device.

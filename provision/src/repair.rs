@@ -24,9 +24,7 @@ pub enum Error {
     #[error("there is no reservation to repair: {0}")]
     Nothing(String),
     /// Nobody can say what is right.
-    #[error(
-        "cannot be repaired: {0}; restore a backup (xen-pmem-provision restore), or prepare it anew (init --force)"
-    )]
+    #[error("cannot be repaired: {0}; `xen-pmem-provision verify` says what can be done")]
     Hopeless(String),
     /// The table does not fit the device.
     #[error(transparent)]

@@ -30,7 +30,7 @@ pub enum Error {
     #[error("there is no reservation to resize: {0}")]
     Nothing(String),
     /// Something else must be put right first.
-    #[error("it is {state}: {reasons}; repair it first", state = .state.as_str())]
+    #[error("it is {state}: {reasons}; `xen-pmem-provision verify` says what can be done first", state = .state.as_str())]
     NotWhole {
         /// What it is.
         state: State,

@@ -64,8 +64,11 @@ fn kind(finding: &Finding) -> &'static str {
     }
 }
 
+/// What becomes of a prepared image, by name.
+type Fate = (&'static str, fn(&File));
+
 /// More devices than those of the table of damages.
-const DEVICES: &[(&str, fn(&File))] = &[
+const DEVICES: &[Fate] = &[
     ("grown", |file| file.set_len(65 * MIB).unwrap()),
     ("truncated", |file| file.set_len(63 * MIB).unwrap()),
     ("truncated by a block", |file| file.set_len(64 * MIB - 4096).unwrap()),

@@ -12,6 +12,7 @@ pub mod bus;
 pub mod claim;
 pub mod firmware;
 pub mod fsdax;
+pub mod guest_claim;
 pub mod info_block;
 pub mod mode;
 pub mod namespace;

@@ -21,6 +21,8 @@ const HEADER: usize = 40;
 /// The types of the structures that are read.
 const SPA_RANGE: u16 = 0;
 const REGION_MAPPING: u16 = 1;
+/// The type of a structure that is only written.
+const CONTROL_REGION: u16 = 4;
 
 /// What a table says of persistent memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -184,7 +186,37 @@ struct RegionMapping {
     reserved: U16,
 }
 
+/// `NVDIMM Control Region Structure`.
+#[derive(FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+#[repr(C)]
+struct ControlRegion {
+    kind: U16,
+    length: U16,
+    index: U16,
+    vendor_id: U16,
+    device_id: U16,
+    revision_id: U16,
+    subsystem_vendor_id: U16,
+    subsystem_device_id: U16,
+    subsystem_revision_id: U16,
+    valid_fields: u8,
+    manufacturing_location: u8,
+    manufacturing_date: U16,
+    reserved: U16,
+    serial_number: U32,
+    format_interface_code: U16,
+    block_control_windows: U16,
+    window_size: U64,
+    command_offset: U64,
+    command_size: U64,
+    status_offset: U64,
+    status_size: U64,
+    flags: U16,
+    reserved_end: [u8; 6],
+}
+
 const _: () = {
+    assert!(size_of::<ControlRegion>() == 80);
     assert!(size_of::<SpaRange>() == 56);
     assert!(size_of::<RegionMapping>() == 48);
 };

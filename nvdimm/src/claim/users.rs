@@ -1,6 +1,7 @@
 //! What uses a disk, a partition or an image, in words: what it is, and what to do about it.
 
 use super::{Member, loops};
+use crate::guest_claim::Claim;
 use crate::sysfs::SysfsRoot;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -23,6 +24,12 @@ pub(super) fn named(sysfs: &SysfsRoot, members: &[Member]) -> Option<String> {
             return Some(format!("{node} is a swap area; turn it off first (swapoff {node})"));
         }
         if let Some(holder) = member.directory.child("holders").first_name() {
+            if let Some(claim) = sysfs.block_device(&holder).as_ref().and_then(Claim::of_holder) {
+                return Some(format!(
+                    "{node} is claimed for domain {}; when that is gone, release it (xen-pmem-report guest release {node})",
+                    claim.domain()
+                ));
+            }
             return Some(format!("{node} is held by {holder}; take that apart first"));
         }
         let shown = fs::metadata(&node)

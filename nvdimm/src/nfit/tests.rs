@@ -156,3 +156,12 @@ fn what_is_not_a_table_is_refused() {
         assert_eq!(read(&table), Err(Invalid::Structure(144)), "{kind} {length}");
     }
 }
+
+#[test]
+fn an_nvdimm_that_is_its_range_reads_back() {
+    let table = Table::default().nvdimm(1, at(1 << 32), 7).nvdimm(2, at(1 << 33), 8);
+    let nfit = read(&table).unwrap();
+    assert_eq!(nfit.ranges, [found(1, 1 << 32, State(0)), found(2, 1 << 33, State(0))]);
+    assert_eq!(nfit.left_out, []);
+    assert_eq!(table.to_bytes().unwrap().len(), 40 + 2 * (56 + 48 + 80));
+}

@@ -1,0 +1,136 @@
+//! Claims: partitions that are set aside for a guest, held by the kernel of Dom0.
+//!
+//! A claim is a device-mapper device with a table that is loaded and not active. It opens the partition for itself alone, and has no
+//! size: nothing can mount, format or partition what it holds, and no process has to live for it. Its name says which partition it
+//! holds, its label (device-mapper's UUID) also for which domain.
+
+use crate::sysfs::Directory;
+use std::fmt;
+use uuid::Uuid;
+
+/// What the names of claims begin with.
+pub const NAME_PREFIX: &str = "xen-pmem-";
+/// What their labels begin with.
+const LABEL_PREFIX: &str = "XENPMEM-";
+/// The longest name of a domain, in bytes: with the rest a label has 128 bytes at most (`DM_UUID_LEN` with its NUL is 129).
+const DOMAIN: usize = 64;
+/// The length of a UUID with hyphens.
+const UUID: usize = 36;
+
+/// What is claimed, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claim {
+    reservation: Uuid,
+    partition: u32,
+    domain: String,
+}
+
+/// Why something cannot be claimed for a domain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not the name of a domain: it has 1 to {DOMAIN} letters, digits or -_.:+")]
+pub struct BadDomain(String);
+
+impl Claim {
+    /// A claim on a partition of a reservation for the domain of this name.
+    ///
+    /// # Errors
+    ///
+    /// If no domain can have that name.
+    pub fn new(reservation: Uuid, partition: u32, domain: &str) -> Result<Self, BadDomain> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:+".contains(&byte);
+        if domain.is_empty() || domain.len() > DOMAIN || !domain.bytes().all(allowed) {
+            return Err(BadDomain(domain.to_owned()));
+        }
+        Ok(Self {
+            reservation,
+            partition,
+            domain: domain.to_owned(),
+        })
+    }
+
+    /// The claim that has this label.
+    pub fn from_label(label: &str) -> Option<Self> {
+        let rest = label.strip_prefix(LABEL_PREFIX)?;
+        let (uuid, rest) = rest.split_at_checked(UUID)?;
+        let (partition, domain) = rest.strip_prefix('-')?.split_once('-')?;
+        let claim = Self::new(uuid.parse().ok()?, partition.parse().ok()?, domain).ok()?;
+        // Numbers can be written in more than one way.
+        (claim.label() == label).then_some(claim)
+    }
+
+    /// The claim that holds a block device, if one does: `holder` is an entry of the device's folder `holders` in sysfs.
+    pub fn of_holder(holder: &Directory) -> Option<Self> {
+        Self::from_label(&holder.text("dm/uuid").ok()??)
+    }
+
+    /// The name of its device-mapper device.
+    pub fn name(&self) -> String {
+        format!("{NAME_PREFIX}{}-{}", self.reservation, self.partition)
+    }
+
+    /// The label of its device-mapper device.
+    pub fn label(&self) -> String {
+        format!("{LABEL_PREFIX}{}-{}-{}", self.reservation, self.partition, self.domain)
+    }
+
+    /// The reservation.
+    pub fn reservation(&self) -> Uuid {
+        self.reservation
+    }
+
+    /// The number of the partition.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// The name of the domain.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "partition {} of reservation {}", self.partition, self.reservation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_says_what_is_claimed_and_for_whom() {
+        let uuid = Uuid::from_u128(0x1234_5678_9abc_def0);
+        for (partition, domain) in [(1, "guest"), (128, "a-b_c.d:e+f"), (u32::MAX, &"d".repeat(DOMAIN))] {
+            let claim = Claim::new(uuid, partition, domain).unwrap();
+            assert_eq!(Claim::from_label(&claim.label()), Some(claim.clone()));
+            assert!(
+                claim.label().len() <= 128 && claim.name().len() <= 127,
+                "{}",
+                claim.label()
+            );
+        }
+        for domain in ["", "a b", "a/b", "ä", "a\n", &"d".repeat(DOMAIN + 1)] {
+            assert!(Claim::new(uuid, 1, domain).is_err(), "{domain:?}");
+        }
+    }
+
+    #[test]
+    fn other_labels_are_not_claims() {
+        let label = Claim::new(Uuid::from_u128(7), 1, "guest").unwrap().label();
+        for other in [
+            "",
+            "LVM-0123456789",
+            "XENPMEM-",
+            &label.replace("XENPMEM", "XENPMEN"),
+            &label.replace("-1-guest", "-01-guest"),
+            &label.replace("-1-guest", "-+1-guest"),
+            &label.replace("-1-guest", "-1-"),
+            &label.replace("-1-guest", "-guest"),
+            &label.replace("00000007", "0000000G"),
+        ] {
+            assert_eq!(Claim::from_label(other), None, "{other}");
+        }
+    }
+}

@@ -19,15 +19,24 @@ pub(crate) fn pages(tools: impl IntoIterator<Item = Command>) -> Result<Vec<(Str
     for mut tool in tools {
         tool = tool.disable_help_subcommand(true);
         tool.build();
-        let subcommands: Vec<Command> = tool.get_subcommands().cloned().collect();
         let name = tool.get_name().to_owned();
-        pages.push(page(&name, &name, tool)?);
-        for subcommand in subcommands {
-            let words = format!("{name} {}", subcommand.get_name());
-            pages.push(page(&words, &name, subcommand)?);
-        }
+        pages_below(&name, &name, tool, &mut pages)?;
     }
     Ok(pages)
+}
+
+/// Adds the page of a command, called `words`, and those of its subcommands.
+fn pages_below(words: &str, tool: &str, command: Command, pages: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+    let subcommands: Vec<Command> = command.get_subcommands().cloned().collect();
+    pages.push(page(words, tool, command)?);
+    for subcommand in subcommands
+        .into_iter()
+        .filter(|subcommand| subcommand.get_name() != "help")
+    {
+        let words = format!("{words} {}", subcommand.get_name());
+        pages_below(&words, tool, subcommand, pages)?;
+    }
+    Ok(())
 }
 
 /// The page of one command, called `words` on a command line, of the tool `tool`.
@@ -48,7 +57,7 @@ fn page(words: &str, tool: &str, command: Command) -> Result<(String, Vec<u8>)> 
     synopsis(words, &command).to_writer(&mut text)?;
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
-    if words == tool {
+    if command.has_subcommands() {
         man.render_subcommands_section(&mut text)?;
     }
     rest(words, written, &exit_codes, tool, &title).to_writer(&mut text)?;

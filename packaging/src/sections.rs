@@ -22,6 +22,10 @@ const BACKUP: (&str, &str) = (
 );
 const LOCK: (&str, &str) = ("/run/xen-pmem-report.lock", "Held by a run that changes reports.");
 const PRIVCMD: (&str, &str) = ("/dev/xen/privcmd", "The way to the hypervisor.");
+const DEVICE_MAPPER: (&str, &str) = (
+    "/dev/mapper/control",
+    "The kernel's device-mapper, which holds claimed partitions (the module dm_mod).",
+);
 const DEV_MEM: (&str, &str) = (
     "/dev/mem",
     "Physical memory: how namespaces are read that no driver is bound to.",
@@ -167,7 +171,11 @@ pub(crate) const ALL: &[Page] = &[
             ),
         ],
         files: &[SYSFS],
-        see_also: &["xen-pmem-provision-wipe(8)", "ndctl-create-namespace(1)"],
+        see_also: &[
+            "xen-pmem-provision-wipe(8)",
+            "xen-pmem-report-guest(8)",
+            "ndctl-create-namespace(1)",
+        ],
     },
     Page {
         command: "xen-pmem-provision wipe",
@@ -182,7 +190,11 @@ pub(crate) const ALL: &[Page] = &[
             ),
         ],
         files: &[SYSFS],
-        see_also: &["xen-pmem-provision-fsdax(8)", "blkdiscard(8)"],
+        see_also: &[
+            "xen-pmem-provision-fsdax(8)",
+            "xen-pmem-report-guest(8)",
+            "blkdiscard(8)",
+        ],
     },
     Page {
         command: "xen-pmem-provision show",
@@ -434,6 +446,60 @@ pub(crate) const ALL: &[Page] = &[
             ),
         ],
         see_also: &["xen-pmem-report-status(8)", "xen-pmem-provision-verify(8)"],
+    },
+    Page {
+        command: "xen-pmem-report guest",
+        examples: &[
+            (
+                "Claim a partition for a guest that is to be created:",
+                "xen-pmem-report guest claim /dev/pmem0p1 --domain web --initrd initrd.img --ramdisk web.initrd",
+            ),
+            ("See what is claimed:", "xen-pmem-report guest list"),
+        ],
+        files: &[DEVICE_MAPPER],
+        see_also: &["xen-pmem-report-guest-claim(8)", "xl.cfg(5)", "dmsetup(8)"],
+    },
+    Page {
+        command: "xen-pmem-report guest claim",
+        examples: &[
+            (
+                "Claim a partition, and keep the lines for the guest's configuration:",
+                "xen-pmem-report guest claim /dev/pmem0p1 --domain web --initrd initrd.img --ramdisk web.initrd",
+            ),
+            (
+                "Two partitions for a guest that has at most 8 GiB of memory:",
+                "xen-pmem-report guest claim /dev/pmem0p1 /dev/pmem0p2 --domain web --memory 8G --initrd initrd.img --ramdisk web.initrd",
+            ),
+        ],
+        files: &[SYSFS, DEVICE_MAPPER, LOCK],
+        see_also: &[
+            "xen-pmem-report-guest-release(8)",
+            "xen-pmem-provision-fsdax(8)",
+            "xen-pmem-provision-wipe(8)",
+            "xl.cfg(5)",
+        ],
+    },
+    Page {
+        command: "xen-pmem-report guest release",
+        examples: &[
+            ("Take a partition back:", "xen-pmem-report guest release /dev/pmem0p1"),
+            (
+                "Wait until a domain has been there and is gone, then take all back that it had:",
+                "xen-pmem-report guest release --domain web --wait",
+            ),
+            (
+                "Take back what was claimed for domains that are not there:",
+                "xen-pmem-report guest release --gone",
+            ),
+        ],
+        files: &[DEVICE_MAPPER, LOCK],
+        see_also: &["xen-pmem-report-guest-claim(8)"],
+    },
+    Page {
+        command: "xen-pmem-report guest list",
+        examples: &[("See what is claimed, and for whom:", "xen-pmem-report guest list")],
+        files: &[DEVICE_MAPPER],
+        see_also: &["xen-pmem-report-guest-claim(8)", "dmsetup(8)"],
     },
     Page {
         command: "xen-pmem-report hold",

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod doctor;
+pub(crate) mod guest;
 pub(crate) mod hold;
 pub(crate) mod status;
 pub(crate) mod watch;
@@ -52,6 +53,9 @@ enum Command {
     /// Check step by step whether this host can report, and say what to do where it cannot; changes nothing
     #[command(after_help = EXIT_CODES)]
     Doctor(doctor::Arguments),
+    /// Give partitions to guests of a Xen that has no notion of persistent memory
+    #[command(after_help = EXIT_CODES)]
+    Guest(guest::Arguments),
     /// Keep drivers from binding to NVDIMMs that are plugged in, so that each is reported first; where the hypervisor takes reports
     #[command(after_help = EXIT_CODES)]
     Hold(hold::Arguments),
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
     let result = match &command {
         Command::Apply(arguments) => apply::run(arguments, flags),
         Command::Doctor(arguments) => doctor::run(arguments, flags),
+        Command::Guest(arguments) => guest::run(arguments, flags),
         Command::Hold(arguments) => hold::run(arguments, flags),
         Command::Status(arguments) => status::run(arguments, flags),
         Command::Watch(arguments) => watch::run(arguments, flags),

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod doctor;
+pub mod guest;
 pub mod host;
 pub mod hypercall;
 pub mod report;

@@ -1,0 +1,75 @@
+//! `guest`: gives partitions to guests of a Xen that has no notion of persistent memory.
+
+mod claim;
+mod list;
+mod release;
+
+use super::failed;
+use crate::guest::dm::{DeviceMapper, Error};
+use crate::guest::domains;
+use clap::Subcommand;
+use std::collections::BTreeSet;
+use std::path::Path;
+use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::{Failure, Flags};
+
+/// The way this works, and what it lacks.
+const ABOUT: &str = "\
+Debian's own Xen can map a partition into a PVH guest (`iomem=`), and Linux in the guest takes the ACPI tables that describe it from \
+an archive in front of its initramfs. `claim` has Dom0's kernel hold the partition, so that nothing else can use it, writes the \
+archive, and prints the lines for the guest's configuration. Claims last until they are released, or until Dom0 reboots: machine \
+addresses may be others then, so claim anew before the guest starts.";
+
+#[derive(Debug, clap::Args)]
+#[command(long_about = ABOUT)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Claim partitions for a domain that is to be created, and write what its configuration needs
+    #[command(after_help = super::EXIT_CODES)]
+    Claim(claim::Arguments),
+    /// Release claims: the partitions are Dom0's again
+    #[command(after_help = super::EXIT_CODES)]
+    Release(release::Arguments),
+    /// List claims, and whether their domains are there
+    #[command(after_help = super::EXIT_CODES)]
+    List(list::Arguments),
+}
+
+pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
+    super::require_dom0()?;
+    match &arguments.command {
+        Command::Claim(arguments) => claim::run(arguments, flags),
+        Command::Release(arguments) => release::run(arguments, flags),
+        Command::List(arguments) => list::run(arguments, flags),
+    }
+}
+
+fn device_mapper() -> Result<DeviceMapper, Failure> {
+    DeviceMapper::open().map_err(|error| Failure::new(ExitStatus::Failed, error.to_string()))
+}
+
+/// Why the device-mapper does not do something with what is called `name`.
+fn refused(name: &str, error: &Error) -> Failure {
+    let status = match error {
+        Error::Claimed | Error::InUse => ExitStatus::Refused,
+        Error::NotClaimed => ExitStatus::NothingPrepared,
+        _ => ExitStatus::Failed,
+    };
+    Failure::new(status, format!("{name}: {error}"))
+}
+
+/// The names of the domains that there are.
+fn domain_names() -> Result<BTreeSet<String>, Failure> {
+    let client = xenstore_rs::unix::XsUnix::new()
+        .map_err(|error| failed(anyhow::Error::new(error).context("cannot reach xenstored: is it running?")))?;
+    domains::names(&client).map_err(failed)
+}
+
+fn name_of(path: &Path) -> String {
+    path.display().to_string()
+}

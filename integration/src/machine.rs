@@ -15,6 +15,13 @@ const INTEL: &str = "max,vendor=GenuineIntel,family=6,model=85,stepping=4";
 const COUNTED: &str = " -icount shift=0";
 /// Nothing that is not asked for; the end of the guest is the end of QEMU.
 const FRAME: &str = "-nodefaults -no-user-config -vga none -nic none -nographic -no-reboot";
+/// What a machine's processor must not have if it runs PVH guests, and the words for Xen then. With the extended states
+/// (XSAVE) the emulator mixes up those of Dom0 and guests; it reports RDTSCP as RDTSC, whose length Xen then gets wrong; and
+/// `spec-ctrl=no` would let Xen leave the floating-point registers of one domain to another, which takes eager switching.
+const GUESTS: (&str, &str) = (
+    ",-xsave,-xsaveopt,-xsavec,-xgetbv1,-avx,-avx2,-fma,-f16c,-pku,-vaes,-vpclmulqdq,-rdtscp",
+    "spec-ctrl=eager-fpu",
+);
 /// Linux's command line but for the console. An oops is a panic, and a panic the end.
 const LINUX: &str = "loglevel=5 mitigations=off cryptomgr.notests oops=panic panic=-1";
 /// More of it for speed. The emulator translates code anew for each address that it is seen at: programs and libraries are to be at the
@@ -96,8 +103,8 @@ pub(crate) fn fingerprint(config: &Config) -> std::io::Result<String> {
         .map(|nvdimm| Ok((fs::metadata(&nvdimm.file)?.len(), nvdimm.label_size, nvdimm.address)));
     let nvdimms = nvdimms.collect::<std::io::Result<Vec<_>>>()?;
     Ok(format!(
-        "{} MiB, {nvdimms:?}, Intel {}, Linux {:?}, Xen {:?}",
-        config.memory_mib, config.intel, config.linux, config.xen
+        "{} MiB, {nvdimms:?}, Intel {}, guests {}, Linux {:?}, Xen {:?}",
+        config.memory_mib, config.intel, config.guests, config.linux, config.xen
     ))
 }
 
@@ -193,6 +200,8 @@ pub struct Config {
     pub iommu: Option<Iommu>,
     /// Whether it has a device that copies memory when it is told to ([`crate::copier`]).
     pub copier: bool,
+    /// Whether it runs PVH guests.
+    pub guests: bool,
     /// More words for Linux's command line.
     pub linux: Vec<String>,
     /// More words for Xen's command line.
@@ -215,11 +224,23 @@ impl Config {
             intel: false,
             iommu: None,
             copier: false,
+            guests: false,
             linux: Vec::new(),
             xen: Vec::new(),
             interactive: false,
             counted: false,
         }
+    }
+}
+
+impl Config {
+    /// The same machine, and it runs PVH guests.
+    #[must_use]
+    pub fn with_guests(mut self) -> Self {
+        let (_, xen) = GUESTS;
+        self.guests = true;
+        self.xen.push(xen.to_owned());
+        self
     }
 }
 
@@ -260,6 +281,11 @@ pub(crate) fn arguments(
     let processor = match config.counted {
         false => PROCESSOR.to_owned(),
         true => PROCESSOR.replace("thread=multi", "thread=single") + COUNTED,
+    };
+    let (without, _) = GUESTS;
+    let processor = match config.guests {
+        false => processor,
+        true => processor.replace(",-smep", &format!(",-smep{without}")),
     };
     let processor = match config.intel {
         false => processor,

@@ -7,6 +7,7 @@ mod crashing_guest;
 mod documents;
 mod guard;
 mod guest_fsdax;
+mod guest_stock;
 mod guide;
 mod image_offline;
 mod installed;
@@ -218,6 +219,13 @@ pub const ALL: &[Scenario] = &[
         on: STOCK,
         system: false,
         run: guest_fsdax::run,
+    },
+    Scenario {
+        name: "guest-stock",
+        about: "a PVH guest of stock Xen has partitions of its own, claimed from Dom0's use and released when it is gone",
+        on: STOCK,
+        system: false,
+        run: guest_stock::run,
     },
     Scenario {
         name: "xen-hotplug",

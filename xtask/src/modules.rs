@@ -30,6 +30,8 @@ const WANTED: &[&str] = &[
     "xenfs",
     "xen-blkback",
     "loop",
+    // Claims.
+    "dm_mod",
     // The disk that the tools come on.
     "virtio_pci",
     "virtio_blk",

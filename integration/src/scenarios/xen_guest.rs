@@ -6,6 +6,7 @@ use crate::machine::Kind;
 use crate::poll;
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a guest may take; it takes about ten seconds.
@@ -54,13 +55,7 @@ const START: usize = 8 << 20;
 
 pub(super) fn run(run: &Run<'_>) -> Result<()> {
     let (nvdimm, _) = bare_provision::prepare(run)?;
-    run.step("the guest's kernel comes on an NVDIMM of its own");
-    let kernel = run.folder.join("kernel");
-    let bytes = std::fs::read(&run.manifest.vmlinuz)?;
-    let size = u64::try_from(bytes.len())?;
-    image::blank(&kernel, size.next_multiple_of(32 * MIB))?;
-    image::write(&kernel, 0, &bytes)?;
-
+    let (kernel, size) = kernel_nvdimm(run)?;
     let mut vm = run.boot(Kind::Xen, &[&nvdimm, &kernel])?;
     run.bring_up_dom0(&mut vm)?;
     vm.load_nvdimm_drivers()?;
@@ -82,14 +77,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     };
     let (prepared, unprepared) = (device_in_state("prepared")?, device_in_state("unprepared")?);
 
-    run.step("start xenconsoled");
-    // It gives each guest a terminal.
-    vm.script("mkdir -p /dev/pts && mount -t devpts devpts /dev/pts")?;
-    vm.script("mkdir -p /run/xen /etc/xen /var/log/xen && : > /etc/xen/xl.conf")?;
-    vm.run(&format!(
-        "/usr/lib/xen-{}/bin/xenconsoled --pid-file /run/xen/xenconsoled.pid --log=guest --log-dir=/var/log/xen",
-        run.manifest.xen_version
-    ))?;
+    start_xenconsoled(run, &mut vm)?;
     run.step("a guest starts and stops");
     vm.script(&format!("head -c {size} {unprepared} > /tmp/vmlinuz"))?;
     vm.write("/tmp/init", INIT)?;
@@ -147,6 +135,29 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     );
     vm.run("umount /mnt")?;
     run.power_off(vm)
+}
+
+/// Makes an NVDIMM that begins with the guest's kernel. Returns its file, and the kernel's size.
+pub(super) fn kernel_nvdimm(run: &Run<'_>) -> Result<(PathBuf, u64)> {
+    run.step("the guest's kernel comes on an NVDIMM of its own");
+    let kernel = run.folder.join("kernel");
+    let bytes = std::fs::read(&run.manifest.vmlinuz)?;
+    let size = u64::try_from(bytes.len())?;
+    image::blank(&kernel, size.next_multiple_of(32 * MIB))?;
+    image::write(&kernel, 0, &bytes)?;
+    Ok((kernel, size))
+}
+
+/// Starts what gives each guest a terminal, and writes down what it says.
+pub(super) fn start_xenconsoled(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
+    run.step("start xenconsoled");
+    vm.script("mkdir -p /dev/pts && mount -t devpts devpts /dev/pts")?;
+    vm.script("mkdir -p /run/xen /etc/xen /var/log/xen && : > /etc/xen/xl.conf")?;
+    vm.run(&format!(
+        "/usr/lib/xen-{}/bin/xenconsoled --pid-file /run/xen/xenconsoled.pid --log=guest --log-dir=/var/log/xen",
+        run.manifest.xen_version
+    ))?;
+    Ok(())
 }
 
 /// Whether the guest has turned itself off; that it crashed is an error.

@@ -19,6 +19,7 @@ mod snapshots;
 mod watch;
 mod xen_dma;
 mod xen_guest;
+mod xen_guest_pmem;
 mod xen_hotplug;
 mod xen_lives;
 mod xen_mce;
@@ -228,6 +229,13 @@ pub const ALL: &[Scenario] = &[
         run: guest_stock::run,
     },
     Scenario {
+        name: "xen-guest-pmem",
+        about: "guests are given partitions as memory: what is refused, what comes back, and when",
+        on: PATCHED_AND_DEBUG,
+        system: false,
+        run: xen_guest_pmem::run,
+    },
+    Scenario {
         name: "xen-hotplug",
         about: "NVDIMMs plugged into a running host are reported before their driver binds",
         on: PATCHED_AND_DEBUG,
@@ -388,9 +396,16 @@ impl<'a> Run<'a> {
 
     /// Makes the file of an NVDIMM that the provisioner has prepared on this machine.
     fn prepared_nvdimm(&self, name: &str, size: u64) -> Result<Prepared> {
+        self.provisioned(name, size, &[])
+    }
+
+    /// Does so with partitions as the provisioner is asked for them; without any it makes one.
+    fn provisioned(&self, name: &str, size: u64, partitions: &[&str]) -> Result<Prepared> {
         let file = self.folder.join(name);
+        let partitions = partitions.iter().flat_map(|partition| ["--partition", partition]);
         let output = Command::new(&self.manifest.provision)
             .args(["init", "--size", &size.to_string()])
+            .args(partitions)
             .arg(&file)
             .output()
             .context("cannot start xen-pmem-provision on the host")?;

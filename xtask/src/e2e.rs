@@ -384,7 +384,8 @@ fn make_tools_disk(tools: &Tools, disk: &Path) -> Result<()> {
     let folder = disk.with_extension("folder");
     workspace::discard(&folder)?;
     fs::create_dir(&folder)?;
-    for program in tools::PROGRAMS.iter().chain(&[tools::STOPWATCH, tools::PMEMCTL]) {
+    let programs = tools::PROGRAMS.iter().chain(&[tools::STOPWATCH]);
+    for program in programs.chain(&tools::XEN_TESTS) {
         fs::copy(tools.path(program), folder.join(program))?;
     }
     command::output(

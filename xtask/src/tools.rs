@@ -30,10 +30,22 @@ pub(crate) const AGENT: &str = "xen-pmem-agent";
 /// What takes times in a guest.
 pub(crate) const STOPWATCH: &str = "xen-pmem-stopwatch";
 
-/// What drives the hypercall by hand in a guest.
-pub(crate) const PMEMCTL: &str = "pmemctl";
+/// What drives the hypercalls by hand in Dom0, and the guests that have no kernel but their own.
+pub(crate) const XEN_TESTS: [&str; 4] = ["pmemctl", "pmemguest", "pmemguest-pvh", "pmemguest-pv"];
 
-/// Builds the tools, the agent, the stopwatch, and the hypervisor's test program.
+/// How a guest's kernel is built: it has no library, and is loaded to 2 MiB.
+const KERNEL: [&str; 8] = [
+    "-ffreestanding",
+    "-nostdlib",
+    "-no-pie",
+    "-fno-pic",
+    "-fno-stack-protector",
+    "-fcf-protection=none",
+    "-mgeneral-regs-only",
+    "-Wl,-Ttext-segment=0x200000,-e,start,--build-id=none,-z,noexecstack",
+];
+
+/// Builds the tools, the agent, the stopwatch, and the hypervisor's test programs.
 ///
 /// # Errors
 ///
@@ -41,16 +53,27 @@ pub(crate) const PMEMCTL: &str = "pmemctl";
 pub(crate) fn build() -> Result<Tools> {
     host::install(host::BUILD)?;
     let tools = build_in(workspace::root(), &workspace::target().join("static"))?;
+    let [pmemctl, pmemguest, pvh, pv] = XEN_TESTS;
+    compile(&tools, pmemctl, "pmemctl.c", &[])?;
+    compile(&tools, pmemguest, "pmemguest.c", &[])?;
+    compile(&tools, pvh, "guests/pvh.c", &[&["-m32"], &KERNEL[..]].concat())?;
+    compile(&tools, pv, "guests/pv.c", &[&["-mno-red-zone"], &KERNEL[..]].concat())?;
+    Ok(tools)
+}
+
+/// Compiles one of the hypervisor's test programs.
+fn compile(tools: &Tools, name: &str, source: &str, flags: &[&str]) -> Result<()> {
     let xen = workspace::root().join("xen");
     command::run(
         Command::new("gcc")
-            .args(["-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I"])
+            .args(["-static", "-O2", "-Wall", "-Wextra", "-Werror"])
+            .args(flags)
+            .arg("-I")
             .arg(xen.join("include"))
             .arg("-o")
-            .arg(tools.path(PMEMCTL))
-            .arg(xen.join("tests/pmemctl.c")),
-    )?;
-    Ok(tools)
+            .arg(tools.path(name))
+            .arg(xen.join("tests").join(source)),
+    )
 }
 
 /// Builds the tools, the agent and the stopwatch of the workspace at `root`, with build artefacts in `target`.

@@ -84,6 +84,7 @@ const PROGRAMS: &[&str] = &[
     "usr/sbin/sfdisk",
     "usr/sbin/parted",
     "usr/sbin/partprobe",
+    "usr/sbin/mkswap",
     "usr/sbin/mke2fs",
     "usr/sbin/mkfs.ext4",
     "usr/sbin/e2fsck",

@@ -13,6 +13,11 @@ const PATTERN: u8 = 0x5c;
 /// Where the copies of the super block stand.
 const COPIES: [u64; 2] = [512 << 10, 1536 << 10];
 const COPY_SIZE: usize = 4096;
+const MBR_SIZE: usize = 512;
+/// The bytes of a block of the device.
+const BLOCK: u64 = 512;
+/// The bytes at the start of the device that commands write to.
+const START: usize = 2 << 20;
 
 /// Partition 1 is ours; what is free behind it is for the tools.
 const INIT: &str = "xen-pmem-provision init -q --force --partition 100M:ours /dev/pmem0";
@@ -124,6 +129,63 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     vm.run("xen-pmem-provision restore /dev/pmem0 /run/backup")?;
     expect(&mut vm, "prepared", "")?;
 
+    run.step("sgdisk makes a hybrid MBR");
+    let ours = prepare(run, &mut vm, &nvdimm)?;
+    vm.script("sgdisk --hybrid=1 /dev/pmem0")?;
+    expect(&mut vm, "prepared", "")?;
+    let hybrid = image::read(&nvdimm, 0, MBR_SIZE)?;
+    ensure!(hybrid != ours.mbr, "sgdisk left the MBR as it was");
+    image::write(&nvdimm, super::NVDIMM_SIZE - BLOCK, &[0; 512])?;
+    expect(&mut vm, "degraded", "the backup GPT is not valid")?;
+    heal(&mut vm)?;
+    ours.ensure_untouched(&nvdimm)?;
+    ensure!(
+        image::read(&nvdimm, 0, MBR_SIZE)? == hybrid,
+        "repair changed the hybrid MBR"
+    );
+    let removed = vm.run("xen-pmem-provision remove /dev/pmem0")?;
+    ensure!(removed.contains("the hybrid MBR stays as it is"), "{removed}");
+    ensure!(
+        image::read(&nvdimm, 0, MBR_SIZE)? == hybrid,
+        "remove changed the hybrid MBR"
+    );
+
+    run.step("the protective MBR is lost");
+    let ours = prepare(run, &mut vm, &nvdimm)?;
+    vm.script("dd if=/dev/zero of=/dev/pmem0 bs=512 count=1 conv=fsync status=none")?;
+    expect(&mut vm, "degraded", "the protective MBR is missing")?;
+    heal(&mut vm)?;
+    ours.ensure_untouched(&nvdimm)?;
+
+    run.step("sgdisk moves the entries of the primary table into the reserved area");
+    prepare(run, &mut vm, &nvdimm)?;
+    vm.script("sgdisk --move-main-table=4096 /dev/pmem0")?;
+    expect(&mut vm, "damaged", "do not lie before the super blocks")?;
+    vm.script("sgdisk --move-main-table=2 /dev/pmem0")?;
+    expect(&mut vm, "prepared", "")?;
+
+    run.step("mkswap on the whole disk");
+    let ours = prepare(run, &mut vm, &nvdimm)?;
+    vm.script("mkswap -f /dev/pmem0")?;
+    expect(&mut vm, "damaged", "a swap area")?;
+    refuse_what_is_not_ours(&mut vm, &nvdimm, "a swap area")?;
+    ours.ensure_untouched(&nvdimm)?;
+    vm.run("xen-pmem-provision repair --force /dev/pmem0")?;
+    expect(&mut vm, "prepared", "")?;
+    ours.ensure_untouched(&nvdimm)?;
+
+    run.step("mkfs.ext4 on the whole disk");
+    prepare(run, &mut vm, &nvdimm)?;
+    vm.run("xen-pmem-provision backup /dev/pmem0 /run/before-ext4")?;
+    vm.script("mkfs.ext4 -q -F /dev/pmem0")?;
+    expect(&mut vm, "unprepared", "there is no GUID partition table")?;
+    let before = image::read(&nvdimm, 0, START)?;
+    for command in ["init /dev/pmem0", "restore /dev/pmem0 /run/before-ext4"] {
+        let refused = vm.run_for(3, &format!("xen-pmem-provision {command}"))?;
+        ensure!(refused.stderr.contains("ext4"), "{command}: {}", refused.stderr);
+    }
+    ensure!(image::read(&nvdimm, 0, START)? == before, "a refused command wrote");
+
     run.step("ndctl reconfigures the raw namespace, which zeroes its start");
     let ours = prepare(run, &mut vm, &nvdimm)?;
     vm.script("ndctl create-namespace --force --reconfig=namespace0.0 --mode=raw")?;
@@ -149,6 +211,18 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 struct Ours {
     layout: Layout,
     copies: Vec<Vec<u8>>,
+    mbr: Vec<u8>,
+}
+
+/// Lets `remove` and `repair` refuse to write over what another tool has made, which they name.
+fn refuse_what_is_not_ours(vm: &mut Vm, nvdimm: &Path, what: &str) -> Result<()> {
+    let before = image::read(nvdimm, 0, START)?;
+    for command in ["remove", "repair"] {
+        let refused = vm.run_for(3, &format!("xen-pmem-provision {command} /dev/pmem0"))?;
+        ensure!(refused.stderr.contains(what), "{command}: {}", refused.stderr);
+    }
+    ensure!(image::read(nvdimm, 0, START)? == before, "a refused command wrote");
+    Ok(())
 }
 
 /// Prepares the device anew and marks its reserved area from outside.
@@ -166,7 +240,8 @@ fn prepare(run: &Run<'_>, vm: &mut Vm, nvdimm: &Path) -> Result<Ours> {
         .iter()
         .map(|offset| image::read(nvdimm, *offset, COPY_SIZE))
         .collect::<Result<_>>()?;
-    Ok(Ours { layout, copies })
+    let mbr = image::read(nvdimm, 0, MBR_SIZE)?;
+    Ok(Ours { layout, copies, mbr })
 }
 
 impl Ours {

@@ -1,5 +1,6 @@
 //! The exit codes that all tools of the project share; part of their contract with scripts.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// How a tool ended.
@@ -48,8 +49,9 @@ pub trait Exits {
     /// How the tool ends.
     fn exit_status(&self) -> ExitStatus;
 
-    /// What to do about it on the tool's command line, where that is not said already.
-    fn advice(&self) -> Option<&'static str> {
+    /// What to do about it on the tool's command line, where that is not said already. It begins with the punctuation that joins it to
+    /// what happened (`": leave --partition out"`).
+    fn advice(&self) -> Option<Cow<'static, str>> {
         None
     }
 
@@ -59,7 +61,7 @@ pub trait Exits {
         Self: fmt::Display,
     {
         match self.advice() {
-            Some(advice) => format!("{self}: {advice}"),
+            Some(advice) => format!("{self}{advice}"),
             None => self.to_string(),
         }
     }

@@ -2,13 +2,14 @@
 
 pub(crate) mod apply;
 pub(crate) mod doctor;
+mod exit;
 pub(crate) mod guest;
 pub(crate) mod hold;
 pub(crate) mod status;
 pub(crate) mod watch;
 pub(crate) mod withdraw;
 
-use crate::host::{self, Unfit};
+use crate::host;
 use crate::turn::{self, Turn};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::io::{self, Read as _};
@@ -94,26 +95,14 @@ pub fn main() -> ExitCode {
 /// The schema's number of the documents that the commands print.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// A sink's failure as the program's.
-pub(crate) fn failed(error: anyhow::Error) -> Failure {
-    Failure::new(ExitStatus::Failed, format!("{error:#}"))
-}
-
 /// Refuses to go on where there is nothing to report to.
 pub(crate) fn require_dom0() -> Result<(), Failure> {
-    host::check(&SysfsRoot::default(), Path::new(host::XENFS)).map_err(|unfit| {
-        let status = if matches!(unfit, Unfit::Io { .. } | Unfit::Sysfs(_)) {
-            ExitStatus::Failed
-        } else {
-            ExitStatus::Unsupported
-        };
-        Failure::new(status, unfit.to_string())
-    })
+    Ok(host::check(&SysfsRoot::default(), Path::new(host::XENFS))?)
 }
 
 /// The lock that keeps runs which change something apart.
 pub(crate) fn take_turn() -> Result<Turn, Failure> {
-    turn::take(Path::new(turn::LOCK)).map_err(failed)
+    Ok(turn::take(Path::new(turn::LOCK))?)
 }
 
 /// When a host's devices are looked at.

@@ -7,11 +7,11 @@ mod privcmd;
 pub use privcmd::Privcmd;
 
 use crate::report::Report;
-use crate::sink::{Error, Outcome, Receipt, Verdict};
+use crate::sink::{Outcome, Receipt, Verdict};
 use abi::{Operations, Region, Request};
-use anyhow::{Context as _, anyhow};
 use core::ffi::CStr;
 use rustix::io::Errno;
+use std::io;
 use std::time::Duration;
 use xen_pmem_discover::document::Mode;
 use xen_pmem_format::units::{Bytes, FrameRange, PhysRange};
@@ -49,7 +49,7 @@ impl Hypercall<Privcmd> {
     /// # Errors
     ///
     /// If the devices are not there or may not be used.
-    pub fn open() -> anyhow::Result<Self> {
+    pub fn open() -> Result<Self, Error> {
         Ok(Self::new(Privcmd::open()?))
     }
 }
@@ -62,6 +62,102 @@ impl<T: Transport> Hypercall<T> {
             operations: None,
         }
     }
+}
+
+/// Why the hypervisor was not asked, or did not take a report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A device of the kernel cannot be opened.
+    #[error(
+        "cannot open {path}, the way to the hypervisor: is the module xen-privcmd loaded, and are you root?: {error}"
+    )]
+    Open {
+        /// The device.
+        path: &'static str,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// A page of such a device cannot be mapped.
+    #[error("cannot map a page of {path}: {error}")]
+    Map {
+        /// The device.
+        path: &'static str,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The hypervisor does not say which operations it has.
+    #[error("cannot ask the hypervisor for {node}: {0}", node = abi::NODE.to_string_lossy())]
+    Version(Errno),
+    /// The hypervisor has operations of this version, which nothing is known about.
+    #[error(
+        "the hypervisor has version {0} of the pmem operations ({node}), and these tools know version {known}: \
+        install tools and hypervisor of the same release",
+        node = abi::NODE.to_string_lossy(),
+        known = abi::VERSION
+    )]
+    OtherVersion(u32),
+    /// The hypervisor does not say what it knows.
+    #[error("cannot ask the hypervisor for its range {index}: {errno}")]
+    Range {
+        /// Which range, counted from 0 in the order of the reports.
+        index: u32,
+        /// Its answer.
+        errno: Errno,
+    },
+    /// What the hypervisor says of its range with this index makes no sense.
+    #[error("the hypervisor's range {0} makes no sense")]
+    NoRange(u32),
+    /// It did not take a report.
+    #[error("{subject}: {reason}")]
+    Untaken {
+        /// The report's reservation and device.
+        subject: String,
+        /// Why.
+        reason: Untaken,
+    },
+}
+
+/// Why the hypervisor did not take a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Untaken {
+    /// The memory, of a namespace in this mode, is in use.
+    #[error(
+        "the hypervisor knows some of these frames as something else, or the reserved area is mapped writable (`xl dmesg` has the reason)"
+    )]
+    InUse(Mode),
+    /// Its structures take more than is reserved.
+    #[error("the hypervisor needs {needed}, and {reserved} are reserved")]
+    TooSmall {
+        /// How much they take.
+        needed: Bytes,
+        /// How much is reserved.
+        reserved: Bytes,
+    },
+    /// The range is not, or not as a whole, sound persistent memory that the firmware describes.
+    #[error(
+        "for the hypervisor this is not sound persistent memory of the firmware's NFIT; `xl dmesg` has the reason \
+        (NVDIMMs that were plugged in need Xen booted with `pmem=hotplug`)"
+    )]
+    NotOfTheFirmware,
+    /// This domain may not report.
+    #[error("the hypervisor does not allow this domain to report persistent memory")]
+    NotAllowed,
+    /// Anything else.
+    #[error("the hypervisor refused it ({0}); `xl dmesg` has the reason")]
+    Other(Errno),
+    /// It was not asked: a range is not made of whole frames.
+    #[error("its {name} {range} is not made of whole pages")]
+    NotWholePages {
+        /// What the range is.
+        name: &'static str,
+        /// The range.
+        range: PhysRange,
+    },
+    /// It has taken the report, and says of it what makes no sense.
+    #[error("the hypervisor's answer makes no sense")]
+    Answer,
 }
 
 /// How often, and how far apart, a hypervisor is asked again that works on another report: 64 GiB take it a few seconds.
@@ -97,38 +193,14 @@ fn subject(report: &Report) -> String {
     format!("reservation {} of {}", report.uuid(), report.device())
 }
 
-/// What to do about a report that comes when the memory is in use already.
-fn too_late(report: &Report) -> &'static str {
-    match report.mode() {
-        Mode::Raw => {
-            "if its driver is bound, report before it binds (`apply --early`), or unmount what is on it and run `apply --rebind`"
-        }
-        _ => {
-            "if its driver is bound, this boot is too late, as a PV Dom0 cannot unbind fsdax without damage to its kernel: report before nd_pmem binds (`apply --early` in the initramfs)"
-        }
-    }
-}
-
 impl<T: Transport> Hypercall<T> {
     /// The operations, if the hypervisor says that it has them.
-    fn operations(&mut self) -> anyhow::Result<Option<Operations>> {
+    fn operations(&mut self) -> Result<Option<Operations>, Error> {
         if self.operations.is_none() {
-            let node = abi::NODE.to_string_lossy();
-            let version = self
-                .transport
-                .number(abi::NODE)
-                .with_context(|| format!("cannot ask the hypervisor for {node}"))?;
-            let Some(version) = version else {
+            let Some(version) = self.transport.number(abi::NODE).map_err(Error::Version)? else {
                 return Ok(None);
             };
-            let operations = Operations::of(version).with_context(|| {
-                format!(
-                    "the hypervisor has version {version} of the pmem operations ({node}), and these tools know version {}: \
-                    install tools and hypervisor of the same release",
-                    abi::VERSION
-                )
-            })?;
-            self.operations = Some(operations);
+            self.operations = Some(Operations::of(version).ok_or(Error::OtherVersion(version))?);
         }
         Ok(self.operations)
     }
@@ -151,7 +223,7 @@ impl<T: Transport> Hypercall<T> {
     /// # Errors
     ///
     /// If it does not answer, or with what makes no sense.
-    pub fn registered(&mut self) -> anyhow::Result<Option<Vec<Registered>>> {
+    pub fn registered(&mut self) -> Result<Option<Vec<Registered>>, Error> {
         let Some(operations) = self.operations()? else {
             return Ok(None);
         };
@@ -159,14 +231,9 @@ impl<T: Transport> Hypercall<T> {
         for index in 0.. {
             let mut request = operations.to_get(index);
             match self.transport.platform_op(&mut request) {
-                Ok(()) => all.push(
-                    Registered::from_answer(request.answer())
-                        .with_context(|| format!("the hypervisor's range {index} makes no sense"))?,
-                ),
+                Ok(()) => all.push(Registered::from_answer(request.answer()).ok_or(Error::NoRange(index))?),
                 Err(Errno::NOENT) => break,
-                Err(errno) => {
-                    return Err(anyhow!("cannot ask the hypervisor for its range {index}: {errno}"));
-                }
+                Err(errno) => return Err(Error::Range { index, errno }),
             }
         }
         Ok(Some(all))
@@ -204,11 +271,14 @@ impl<T: Transport> Hypercall<T> {
                 verdict: Some(Verdict::Unsupported),
             });
         };
-        let mut request = operations.to_add(change(region(report)?));
+        let untaken = |reason| Error::Untaken {
+            subject: subject(report),
+            reason,
+        };
+        let mut request = operations.to_add(change(region(report).map_err(untaken)?));
         let answer = self.when_free(&mut request);
         let registered = |outcome, frames: u64| {
-            let used = FrameRange::bytes_of(frames)
-                .with_context(|| format!("{}: the hypervisor's answer makes no sense", subject(report)))?;
+            let used = FrameRange::bytes_of(frames).ok_or_else(|| untaken(Untaken::Answer))?;
             Ok(Receipt {
                 outcome,
                 verdict: Some(Verdict::Registered { used }),
@@ -217,43 +287,29 @@ impl<T: Transport> Hypercall<T> {
         match answer {
             Ok(()) => registered(success, frames(request.answer())),
             Err(Errno::EXIST) => registered(Outcome::Unchanged, request.answer().frames_used()),
-            Err(Errno::BUSY) => Err(Error::InUse(format!(
-                "{}: the hypervisor knows some of these frames as something else, or the reserved area is mapped writable (`xl dmesg` has the reason); {}",
-                subject(report),
-                too_late(report)
-            ))),
-            Err(errno) => Err(anyhow!("{}: {}", subject(report), refusal(report, &request, errno)).into()),
+            Err(errno) => Err(untaken(refusal(report, &request, errno))),
         }
     }
 }
 
 /// A report in frames.
-fn region(report: &Report) -> anyhow::Result<Region> {
-    let whole = |name, range| {
-        FrameRange::of(range)
-            .with_context(|| format!("{}: its {name} {range} is not made of whole pages", subject(report)))
-    };
+fn region(report: &Report) -> Result<Region, Untaken> {
+    let whole = |name, range| FrameRange::of(range).ok_or(Untaken::NotWholePages { name, range });
     let range = whole("range", report.range())?;
     Ok(Region::new(range, whole("reserved area", report.reserved())?))
 }
 
 /// What an errno of the operation means.
-fn refusal(report: &Report, request: &Request, errno: Errno) -> String {
+fn refusal(report: &Report, request: &Request, errno: Errno) -> Untaken {
     match errno {
-        Errno::NOSPC => format!(
-            "the hypervisor needs {}, and {} are reserved: enlarge the reservation (`xen-pmem-provision resize --reserve`)",
-            FrameRange::bytes_of(request.answer().frames_needed()).unwrap_or(Bytes(u64::MAX)),
-            report.reserved().size()
-        ),
-        Errno::RANGE => {
-            "for the hypervisor this is not sound persistent memory of the firmware's NFIT; `xl dmesg` has the reason \
-            (NVDIMMs that were plugged in need Xen booted with `pmem=hotplug`)"
-                .to_owned()
-        }
-        Errno::PERM | Errno::ACCESS => {
-            "the hypervisor does not allow this domain to report persistent memory".to_owned()
-        }
-        errno => format!("the hypervisor refused it ({errno}); `xl dmesg` has the reason"),
+        Errno::BUSY => Untaken::InUse(report.mode()),
+        Errno::NOSPC => Untaken::TooSmall {
+            needed: FrameRange::bytes_of(request.answer().frames_needed()).unwrap_or(Bytes(u64::MAX)),
+            reserved: report.reserved().size(),
+        },
+        Errno::RANGE => Untaken::NotOfTheFirmware,
+        Errno::PERM | Errno::ACCESS => Untaken::NotAllowed,
+        errno => Untaken::Other(errno),
     }
 }
 
@@ -261,6 +317,7 @@ fn refusal(report: &Report, request: &Request, errno: Errno) -> String {
 mod tests {
     use super::*;
     use crate::report::tests::device;
+    use xen_pmem_cli::exit::Exits as _;
     use xen_pmem_format::units::{Frame, PhysAddr};
 
     /// What a hypervisor says of its operations.
@@ -348,7 +405,7 @@ mod tests {
                     assert_eq!(receipt.unwrap().outcome, Outcome::Unsupported);
                 }
             } else {
-                let told = format!("{:#}", listed.unwrap_err());
+                let told = listed.unwrap_err().to_string();
                 assert!(told.contains("/pmem/abi"), "{told}");
                 for receipt in receipts {
                     assert_eq!(receipt.unwrap_err().to_string(), told);
@@ -383,7 +440,7 @@ mod tests {
             let result = Hypercall::new(&mut hypervisor).publish(&report);
             match (result, meaning) {
                 (Ok(receipt), Ok(expected)) => assert_eq!(receipt.outcome, expected),
-                (Err(error), Err(word)) => assert!(error.to_string().contains(word), "{error}"),
+                (Err(error), Err(word)) => assert!(error.told().contains(word), "{}", error.told()),
                 (result, meaning) => panic!("{answer:?}: {result:?}, not {meaning:?}"),
             }
             let expected = operations().to_add(Region::new(frames(0x10_0000, 0x12_0000), frames(0x10_0400, 0x10_0a00)));

@@ -61,9 +61,7 @@ pub enum Refusal {
     #[error("its partition {0} overlaps the reserved area")]
     PartitionOnReserved(u32),
     /// Another device has the same reservation UUID.
-    #[error(
-        "{other} has the same reservation UUID {uuid}: a copied disk? Neither is reported; give one a new UUID with `xen-pmem-provision init --force`"
-    )]
+    #[error("{other} has the same reservation UUID {uuid}: a copied disk? Neither is reported")]
     SameUuid {
         /// The UUID.
         uuid: Uuid,
@@ -73,7 +71,7 @@ pub enum Refusal {
     /// Something else is published of the same reservation or of the same memory, and this device was not looked at to tell which is
     /// right.
     #[error(
-        "XenStore has a report of the reservation {published} on {range}, which this one contradicts, and the device itself was not looked at: withdraw that one first, or report without --from"
+        "XenStore has a report of the reservation {published} on {range}, which this one contradicts, and the device itself was not looked at"
     )]
     Contradicts {
         /// The reservation published.

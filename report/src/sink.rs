@@ -47,15 +47,3 @@ pub struct Receipt {
     /// What the hypervisor says, if the sink is the hypervisor.
     pub verdict: Option<Verdict>,
 }
-
-/// Why a sink did not take a report.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The memory is in use.
-    #[error("{0}")]
-    InUse(String),
-    /// Anything else.
-    #[error("{0:#}")]
-    Failed(#[from] anyhow::Error),
-}

@@ -1,8 +1,8 @@
 //! One at a time: XenStore's client has no transactions, so whoever changes reports holds a lock meanwhile.
 
-use anyhow::{Context as _, anyhow};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The file that is locked. In `/run`: it does not outlive the boot, and no more does what it protects.
@@ -15,28 +15,51 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Turn(#[expect(dead_code, reason = "closing the file gives the turn back")] File);
 
+/// Why this process does not get its turn.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be made or opened.
+    #[error("cannot open {}, which keeps two runs apart: are you root?: {error}", .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The file cannot be locked.
+    #[error("cannot lock {}: {error}", .path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// Another process does not give its turn back.
+    #[error("another xen-pmem-report has held {} for a minute: end it and try again", .0.display())]
+    Held(PathBuf),
+}
+
 /// Waits for this process's turn.
 ///
 /// # Errors
 ///
 /// If the file cannot be made, or another process does not give its turn back within a minute.
-pub fn take(lock: &Path) -> anyhow::Result<Turn> {
-    let shown = lock.display();
+pub fn take(lock: &Path) -> Result<Turn, Error> {
+    let path = || lock.to_path_buf();
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .open(lock)
-        .with_context(|| format!("cannot open {shown}, which keeps two runs apart: are you root?"))?;
+        .map_err(|error| Error::Open { path: path(), error })?;
     let deadline = Instant::now().checked_add(LIMIT);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(Turn(file)),
-            Err(TryLockError::Error(error)) => return Err(anyhow!(error).context(format!("cannot lock {shown}"))),
+            Err(TryLockError::Error(error)) => return Err(Error::Lock { path: path(), error }),
             Err(TryLockError::WouldBlock) if deadline.is_none_or(|deadline| Instant::now() > deadline) => {
-                return Err(anyhow!(
-                    "another xen-pmem-report has held {shown} for a minute: end it and try again"
-                ));
+                return Err(Error::Held(path()));
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
         }

@@ -4,8 +4,7 @@
 //! and removed first, so whoever reads `ready` reads a whole report.
 
 use crate::report::Report;
-use crate::sink::{Error, Outcome, Receipt, Verdict};
-use anyhow::{Context as _, anyhow};
+use crate::sink::{Outcome, Receipt, Verdict};
 use std::collections::BTreeMap;
 use std::io;
 use uuid::Uuid;
@@ -24,6 +23,47 @@ const HYPERVISOR: &str = "hypervisor";
 const FRAMES_USED: &str = "frames-used";
 const REGISTERED: &str = "registered";
 const UNSUPPORTED: &str = "unsupported";
+
+/// Why XenStore was not read or not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no connection.
+    #[error("cannot reach xenstored: is it running (systemctl status xenstored), and are you root?: {0}")]
+    Connect(io::Error),
+    /// A directory cannot be listed.
+    #[error("cannot list {path} in XenStore: {error}")]
+    List {
+        /// The directory.
+        path: String,
+        /// What XenStore said.
+        error: io::Error,
+    },
+    /// A node cannot be read.
+    #[error("cannot read {path} in XenStore: {error}")]
+    Read {
+        /// The node.
+        path: String,
+        /// What XenStore said.
+        error: io::Error,
+    },
+    /// A node cannot be written.
+    #[error("cannot write {path} in XenStore: {error}")]
+    Write {
+        /// The node.
+        path: String,
+        /// What XenStore said.
+        error: io::Error,
+    },
+    /// A node cannot be removed.
+    #[error("cannot remove {path} in XenStore: {error}")]
+    Remove {
+        /// The node.
+        path: String,
+        /// What XenStore said.
+        error: io::Error,
+    },
+}
 
 /// The directory of one reservation.
 pub fn directory(uuid: Uuid) -> String {
@@ -145,9 +185,8 @@ impl XenStore<xenstore_rs::unix::XsUnix> {
     /// # Errors
     ///
     /// If it cannot be reached.
-    pub fn connect() -> anyhow::Result<Self> {
-        let client = xenstore_rs::unix::XsUnix::new()
-            .context("cannot reach xenstored: is it running (systemctl status xenstored), and are you root?")?;
+    pub fn connect() -> Result<Self, Error> {
+        let client = xenstore_rs::unix::XsUnix::new().map_err(Error::Connect)?;
         Ok(Self::new(client))
     }
 }
@@ -163,7 +202,7 @@ impl<X: Xs> XenStore<X> {
     /// # Errors
     ///
     /// What XenStore says, with the path.
-    pub fn published(&self) -> anyhow::Result<Vec<Published>> {
+    pub fn published(&self) -> Result<Vec<Published>, Error> {
         let mut all = Vec::new();
         for name in self.children(ROOT)?.unwrap_or_default() {
             let nodes = self.leaves(&format!("{ROOT}/{name}"))?;
@@ -181,7 +220,7 @@ impl<X: Xs> XenStore<X> {
     /// # Errors
     ///
     /// What XenStore says, with the path.
-    pub fn remove(&mut self, name: &str) -> anyhow::Result<bool> {
+    pub fn remove(&mut self, name: &str) -> Result<bool, Error> {
         let directory = format!("{ROOT}/{name}");
         if self.children(&directory)?.is_none() {
             return Ok(false);
@@ -196,7 +235,7 @@ impl<X: Xs> XenStore<X> {
 
     /// Removes what stands in a report's way: reports of other reservations on the same memory, for the device has been prepared
     /// anew since; and what an interrupted run left, for nobody else writes at the same time (see [`crate::turn`]).
-    fn clear_way(&mut self, report: &Report) -> anyhow::Result<()> {
+    fn clear_way(&mut self, report: &Report) -> Result<(), Error> {
         for published in self.published()? {
             let other = published.name != report.uuid().to_string() && published.name.parse::<Uuid>().is_ok();
             let superseded = published.range().is_some_and(|range| range.overlaps(report.range()));
@@ -210,17 +249,20 @@ impl<X: Xs> XenStore<X> {
     }
 
     /// The names in a directory; `None` if there is no such node.
-    fn children(&self, path: &str) -> anyhow::Result<Option<Vec<Box<str>>>> {
+    fn children(&self, path: &str) -> Result<Option<Vec<Box<str>>>, Error> {
         match self.client.directory(path) {
             // An empty listing comes as one empty name.
             Ok(names) => Ok(Some(names.into_iter().filter(|name| !name.is_empty()).collect())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(anyhow!(error).context(format!("cannot list {path} in XenStore"))),
+            Err(error) => Err(Error::List {
+                path: path.to_owned(),
+                error,
+            }),
         }
     }
 
     /// All nodes below `directory` that have no children, by relative path.
-    fn leaves(&self, directory: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    fn leaves(&self, directory: &str) -> Result<BTreeMap<String, String>, Error> {
         let mut leaves = BTreeMap::new();
         let mut left = vec![String::new()];
         while let Some(relative) = left.pop() {
@@ -233,7 +275,7 @@ impl<X: Xs> XenStore<X> {
                     }
                     // Gone between the listing and the reading.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(anyhow!(error).context(format!("cannot read {path} in XenStore"))),
+                    Err(error) => return Err(Error::Read { path, error }),
                 }
             }
             left.extend(names.iter().map(|name| format!("{relative}/{name}")));
@@ -241,17 +283,19 @@ impl<X: Xs> XenStore<X> {
         Ok(leaves)
     }
 
-    fn write(&self, path: &str, value: &str) -> anyhow::Result<()> {
-        self.client
-            .write(path, value)
-            .with_context(|| format!("cannot write {path} in XenStore"))
+    fn write(&self, path: &str, value: &str) -> Result<(), Error> {
+        self.client.write(path, value).map_err(|error| Error::Write {
+            path: path.to_owned(),
+            error,
+        })
     }
 
-    fn rm(&self, path: &str) -> anyhow::Result<()> {
+    fn rm(&self, path: &str) -> Result<(), Error> {
         match self.client.rm(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(anyhow!(error).context(format!("cannot remove {path} in XenStore")))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::Remove {
+                path: path.to_owned(),
+                error,
+            }),
             _ => Ok(()),
         }
     }
@@ -272,7 +316,7 @@ impl<X: Xs> XenStore<X> {
         Ok(Receipt { outcome, verdict: None })
     }
 
-    fn write_report(&mut self, report: &Report, verdict: Option<Verdict>) -> anyhow::Result<Outcome> {
+    fn write_report(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Outcome, Error> {
         let directory = directory(report.uuid());
         let mut there = self.leaves(&directory)?;
         let ready = there.remove(STATE.0).is_some_and(|state| state == STATE.1);

@@ -2,6 +2,7 @@
 
 use crate::document::State;
 use crate::scan::{Error, Outcome};
+use std::borrow::Cow;
 use xen_pmem_cli::exit::{ExitStatus, Exits};
 use xen_pmem_nvdimm::node;
 
@@ -18,11 +19,11 @@ impl Exits for Error {
         }
     }
 
-    fn advice(&self) -> Option<&'static str> {
+    fn advice(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Base { .. } => Some("give another --base"),
-            Self::NotAnImage => Some("give a device's node without --image"),
-            Self::Node(node::Error::NotADevice) => Some("for an image give --image FILE --base ADDRESS"),
+            Self::Base { .. } => Some(": give another --base".into()),
+            Self::NotAnImage => Some(": give a device's node without --image".into()),
+            Self::Node(node::Error::NotADevice) => Some(": for an image give --image FILE --base ADDRESS".into()),
             _ => None,
         }
     }

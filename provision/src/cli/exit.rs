@@ -2,6 +2,7 @@
 
 use crate::partition;
 use crate::target::Error;
+use std::borrow::Cow;
 use xen_pmem_cli::exit::{ExitStatus, Exits};
 use xen_pmem_nvdimm::claim;
 
@@ -19,10 +20,10 @@ impl Exits for Error {
         }
     }
 
-    fn advice(&self) -> Option<&'static str> {
+    fn advice(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::BaseKnown(_) => Some("--base is for images"),
-            Self::Exists => Some("--size makes a new image; leave it out to prepare this one"),
+            Self::BaseKnown(_) => Some(": --base is for images".into()),
+            Self::Exists => Some(": --size makes a new image; leave it out to prepare this one".into()),
             _ => None,
         }
     }
@@ -39,11 +40,11 @@ impl Exits for partition::Error {
         }
     }
 
-    fn advice(&self) -> Option<&'static str> {
+    fn advice(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Target(error) => error.advice(),
-            Self::NumberMissing => Some("say which one it is, with --partition NUMBER"),
-            Self::OtherNumber(_) => Some("leave --partition out"),
+            Self::NumberMissing => Some(": say which one it is, with --partition NUMBER".into()),
+            Self::OtherNumber(_) => Some(": leave --partition out".into()),
             _ => None,
         }
     }

@@ -9,9 +9,9 @@ use sinks::{Sinks, Sunk};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use uuid::Uuid;
-use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::exit::{ExitStatus, Exits as _};
 use xen_pmem_cli::{Failure, Flags, in_journal};
-use xen_pmem_discover::document::{self, Scan, State};
+use xen_pmem_discover::document::{self, Scan};
 use xen_pmem_nvdimm::bus::NdBus;
 use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
@@ -113,7 +113,7 @@ fn report(arguments: &Arguments, flags: Flags, bus: &NdBus, offline: bool) -> Re
             Ok(report) => tell(&mut sinks, report, arguments.dry_run, rebind),
             Err(refusal) => {
                 journal(device, refusal);
-                (Vec::new(), Some(refusal.to_string()), status_of(refusal))
+                (Vec::new(), Some(refusal.told()), refusal.exit_status())
             }
         };
         devices.push(Device {
@@ -190,21 +190,12 @@ fn look(arguments: &Arguments) -> Result<Seen, Failure> {
 /// Has a service's journal know why a device is not reported. On a terminal it is told otherwise.
 fn journal(device: &document::Device, refusal: &Refusal) {
     let name = &device.device;
-    if status_of(refusal) == ExitStatus::NothingPrepared {
-        tracing::info!(device = name, "{name}: not reported: {refusal}");
+    let told = refusal.told();
+    if refusal.exit_status() == ExitStatus::NothingPrepared {
+        tracing::info!(device = name, "{name}: not reported: {told}");
     } else if in_journal() {
         let reservation = device.uuid.map(|uuid| uuid.to_string());
-        tracing::error!(device = name, reservation, "{name}: not reported: {refusal}");
-    }
-}
-
-fn status_of(refusal: &Refusal) -> ExitStatus {
-    match refusal {
-        Refusal::NotPrepared {
-            state: State::Damaged, ..
-        } => ExitStatus::Damaged,
-        Refusal::NotPrepared { .. } => ExitStatus::NothingPrepared,
-        _ => ExitStatus::Refused,
+        tracing::error!(device = name, reservation, "{name}: not reported: {told}");
     }
 }
 

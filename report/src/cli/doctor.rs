@@ -72,9 +72,12 @@ fn examine() -> Result<(Vec<Step>, ExitStatus), Failure> {
     if is_fit {
         let store = XenStore::connect().and_then(|store| store.published());
         let answer = Hypercall::open().and_then(|mut xen| xen.registered());
-        let says = |error: &anyhow::Error| format!("{error:#}");
-        steps.push(doctor::xenstore(&store.as_ref().map(|_| ()).map_err(says)));
-        steps.push(doctor::hypercall(&answer.as_ref().map(Clone::clone).map_err(says)));
+        steps.push(doctor::xenstore(
+            &store.as_ref().map(|_| ()).map_err(ToString::to_string),
+        ));
+        steps.push(doctor::hypercall(
+            &answer.as_ref().map(Clone::clone).map_err(ToString::to_string),
+        ));
         match store {
             Ok(published) => {
                 let hypervisor = hypervisor_of(answer.ok());

@@ -4,13 +4,12 @@ mod claim;
 mod list;
 mod release;
 
-use super::failed;
 use crate::guest::dm::{DeviceMapper, Error};
 use crate::guest::domains;
 use clap::Subcommand;
 use std::collections::BTreeSet;
 use std::path::Path;
-use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::exit::{ExitStatus, Exits as _};
 use xen_pmem_cli::{Failure, Flags};
 
 /// The way this works, and what it lacks.
@@ -50,24 +49,19 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
 }
 
 fn device_mapper() -> Result<DeviceMapper, Failure> {
-    DeviceMapper::open().map_err(|error| Failure::new(ExitStatus::Failed, error.to_string()))
+    DeviceMapper::open().map_err(Failure::failed)
 }
 
 /// Why the device-mapper does not do something with what is called `name`.
 fn refused(name: &str, error: &Error) -> Failure {
-    let status = match error {
-        Error::Claimed | Error::InUse => ExitStatus::Refused,
-        Error::NotClaimed => ExitStatus::NothingPrepared,
-        _ => ExitStatus::Failed,
-    };
-    Failure::new(status, format!("{name}: {error}"))
+    Failure::new(error.exit_status(), format!("{name}: {}", error.told()))
 }
 
 /// The names of the domains that there are.
 fn domain_names() -> Result<BTreeSet<String>, Failure> {
     let client = xenstore_rs::unix::XsUnix::new()
-        .map_err(|error| failed(anyhow::Error::new(error).context("cannot reach xenstored: is it running?")))?;
-    domains::names(&client).map_err(failed)
+        .map_err(|error| Failure::failed(format_args!("cannot reach xenstored: is it running?: {error}")))?;
+    Ok(domains::names(&client)?)
 }
 
 fn name_of(path: &Path) -> String {

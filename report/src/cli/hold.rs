@@ -1,6 +1,6 @@
 //! `hold`: keeps libnvdimm's drivers from binding before a report.
 
-use super::{SCHEMA, failed, require_dom0, take_turn};
+use super::{SCHEMA, require_dom0, take_turn};
 use crate::hypercall::Hypercall;
 use serde::Serialize;
 use xen_pmem_cli::exit::ExitStatus;
@@ -31,11 +31,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         // What appeared meanwhile would wait for ever.
         bus.bind_regions().map_err(Failure::failed)?;
         bus.bind_namespaces().map_err(Failure::failed)?;
-    } else if Hypercall::open()
-        .and_then(|mut xen| xen.registered())
-        .map_err(failed)?
-        .is_some()
-    {
+    } else if Hypercall::open().and_then(|mut xen| xen.registered())?.is_some() {
         // What is there already was reported before, or comes too late.
         bus.settle();
         bus.set_autoprobe(false).map_err(Failure::failed)?;

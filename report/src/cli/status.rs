@@ -1,6 +1,6 @@
 //! `status`: what the devices, XenStore and the hypervisor say, side by side.
 
-use super::{SCHEMA, When, failed, require_dom0, scan_host};
+use super::{SCHEMA, When, require_dom0, scan_host};
 use crate::hypercall::{Hypercall, Registered};
 use crate::report;
 use crate::status::{self, Hypervisor, InHypervisor};
@@ -57,9 +57,7 @@ impl From<status::Reservation> for Reservation {
 
 pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     require_dom0()?;
-    let published = XenStore::connect()
-        .and_then(|store| store.published())
-        .map_err(failed)?;
+    let published = XenStore::connect().and_then(|store| store.published())?;
     let (scan, unreadable) = scan_host(&[], When::Late)?;
     let reservations = compared(&scan, &published, &hypervisor()?);
     let document = Document {
@@ -88,9 +86,9 @@ pub(crate) fn compared(scan: &Scan, published: &[Published], hypervisor: &Hyperv
 /// Asks the hypervisor. That there is no way to it is shown, and keeps nobody from seeing the rest.
 fn hypervisor() -> Result<Hypervisor, Failure> {
     match Hypercall::open() {
-        Ok(mut hypercall) => Ok(hypervisor_of(Some(hypercall.registered().map_err(failed)?))),
+        Ok(mut hypercall) => Ok(hypervisor_of(Some(hypercall.registered()?))),
         Err(error) => {
-            tracing::warn!("{error:#}");
+            tracing::warn!("{error}");
             Ok(Hypervisor::Unknown)
         }
     }

@@ -1,15 +1,14 @@
 //! `watch`: monitor and apply in one process, for hosts where nothing else runs `apply` when a device appears.
 
 use super::apply::sinks::{Choice, Sinks, Sunk, Told};
-use super::{SCHEMA, failed, require_dom0, take_turn};
+use super::{SCHEMA, require_dom0, take_turn};
 use crate::report::{self, Report};
 use crate::sink::{Outcome, Verdict};
-use anyhow::anyhow;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
-use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::exit::{ExitStatus, Exits as _};
 use xen_pmem_cli::{Failure, Flags, Printed};
 use xen_pmem_discover::cli::origin::Origin;
 use xen_pmem_discover::document::Device;
@@ -58,11 +57,11 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     arguments.source.check()?;
     require_dom0()?;
     let mut monitor = Monitor::new(Options::default(), arguments.source.open()?);
-    let stop = Stop::catch().map_err(|error| failed(anyhow!("signals cannot be caught: {error}")))?;
+    let stop = Stop::catch().map_err(|error| Failure::failed(format_args!("signals cannot be caught: {error}")))?;
     let mut watch = Watch::new(arguments.sink);
     let mut complaint = None;
     loop {
-        monitor.look().map_err(|error| failed(error.into()))?;
+        monitor.look().map_err(Failure::failed)?;
         let devices: Vec<Device> = monitor.devices().cloned().collect();
         let all_read = monitor.failures().is_empty();
         let patience = match watch.reconcile(&devices, all_read) {
@@ -87,7 +86,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         let patience = monitor.patience().map_or(patience, |sooner| sooner.min(patience));
         let stopped = stop
             .or_readable(&[monitor.fd()], Some(patience))
-            .map_err(|error| failed(anyhow!("cannot wait for events: {error}")))?;
+            .map_err(|error| Failure::failed(format_args!("cannot wait for events: {error}")))?;
         if stopped {
             return Ok(ExitStatus::Done);
         }
@@ -136,7 +135,7 @@ impl Watch {
         self.told
             .retain(|uuid, _| reports.iter().any(|report| report.uuid() == *uuid));
         if all_read {
-            for uuid in sinks.withdraw_others(&reports).map_err(failed)? {
+            for uuid in sinks.withdraw_others(&reports)? {
                 self.say(Event::Withdrawn, None, Some(uuid), Vec::new());
             }
         }
@@ -153,9 +152,7 @@ impl Watch {
         match self.told.get(&uuid).filter(|(before, _)| before == report) {
             Some((_, Known::Refused)) => Ok(()),
             Some((_, Known::Taken(verdict))) => {
-                let again = sinks
-                    .publish_again(report, *verdict)
-                    .map_err(|error| failed(error.into()))?;
+                let again = sinks.publish_again(report, *verdict)?;
                 if again == Outcome::Published {
                     self.say(Event::Reported, Some(report), Some(uuid.to_string()), Vec::new());
                 }
@@ -188,7 +185,7 @@ impl Watch {
         let mut refused = BTreeMap::new();
         for (device, report) in decided {
             if let (Err(refusal), Some(uuid)) = (report, device.uuid) {
-                let reason = refusal.to_string();
+                let reason = refusal.told();
                 if self.refused.get(&device.device) != Some(&reason) {
                     self.lines.push(Line {
                         schema: SCHEMA,

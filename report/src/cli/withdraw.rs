@@ -1,9 +1,9 @@
 //! `withdraw`: takes reports back from XenStore.
 
-use super::{SCHEMA, failed, require_dom0, take_turn};
+use super::{SCHEMA, require_dom0, take_turn};
 use crate::xenstore::{Published, XenStore};
 use serde::Serialize;
-use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::exit::{ExitStatus, Exits as _};
 use xen_pmem_cli::{Failure, Flags};
 
 #[derive(Debug, clap::Args)]
@@ -33,8 +33,8 @@ struct Failed {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     require_dom0()?;
     let _turn = take_turn()?;
-    let mut store = XenStore::connect().map_err(failed)?;
-    let published = store.published().map_err(failed)?;
+    let mut store = XenStore::connect()?;
+    let published = store.published()?;
     let chosen: Vec<&Published> = published
         .iter()
         .filter(|published| is_meant(arguments, published))
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
             Ok(false) => {}
             Err(error) => document.failed.push(Failed {
                 uuid: published.name.clone(),
-                message: format!("{error:#}"),
+                message: error.told(),
             }),
         }
     }

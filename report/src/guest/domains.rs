@@ -1,6 +1,6 @@
 //! The domains that there are, by name.
 
-use anyhow::Context as _;
+use crate::xenstore::Error;
 use std::collections::BTreeSet;
 use std::io;
 use xenstore_rs::Xs;
@@ -13,10 +13,11 @@ const ROOT: &str = "/local/domain";
 /// # Errors
 ///
 /// What XenStore says.
-pub fn names(client: &impl Xs) -> anyhow::Result<BTreeSet<String>> {
-    let domains = client
-        .directory(ROOT)
-        .with_context(|| format!("cannot list {ROOT} in XenStore"))?;
+pub fn names(client: &impl Xs) -> Result<BTreeSet<String>, Error> {
+    let domains = client.directory(ROOT).map_err(|error| Error::List {
+        path: ROOT.to_owned(),
+        error,
+    })?;
     let mut names = BTreeSet::new();
     for domain in domains.iter().filter(|domain| !domain.is_empty()) {
         let path = format!("{ROOT}/{domain}/name");
@@ -26,7 +27,7 @@ pub fn names(client: &impl Xs) -> anyhow::Result<BTreeSet<String>> {
             }
             // Not named yet, or gone meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read {path} in XenStore")),
+            Err(error) => return Err(Error::Read { path, error }),
         }
     }
     Ok(names)

@@ -3,10 +3,9 @@
 //! Sources: Linux `include/uapi/xen/privcmd.h`; `drivers/xen/privcmd-buf.c` for `/dev/xen/hypercall`, whose pages stay where the
 //! hypervisor was told they are.
 
-use super::Transport;
 use super::abi::{HYPERVISOR_PLATFORM_OP, Request};
 use super::hypfs::{self, HYPERVISOR_HYPFS_OP, Node};
-use anyhow::Context as _;
+use super::{Error, Transport};
 use core::ffi::{CStr, c_void};
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::io::Errno;
@@ -59,20 +58,20 @@ impl Privcmd {
     /// # Errors
     ///
     /// If one is not there (the module xen-privcmd is not loaded), or may not be used (not root).
-    pub fn open() -> anyhow::Result<Self> {
+    pub fn open() -> Result<Self, Error> {
         let open = |path: &'static str| {
-            OpenOptions::new().read(true).write(true).open(path).with_context(|| {
-                format!(
-                    "cannot open {path}, the way to the hypervisor: is the module xen-privcmd loaded, and are you root?"
-                )
-            })
+            let opened = OpenOptions::new().read(true).write(true).open(path);
+            opened.map_err(|error| Error::Open { path, error })
         };
         let privcmd = open(PRIVCMD)?;
         let buffer = open(HYPERCALL_BUFFER)?;
         let page = MmapOptions::new()
             .len(BUFFER)
             .map_raw(&buffer)
-            .with_context(|| format!("cannot map a page of {HYPERCALL_BUFFER}"))?;
+            .map_err(|error| Error::Map {
+                path: HYPERCALL_BUFFER,
+                error,
+            })?;
         Ok(Self { privcmd, page })
     }
 }

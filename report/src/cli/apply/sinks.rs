@@ -1,18 +1,18 @@
 //! The sinks that were asked for, told one after the other: XenStore has what the hypervisor has not refused.
 
-use super::super::failed;
-use crate::hypercall::{self, Hypercall, Privcmd};
+use crate::hypercall::{self, Hypercall, Privcmd, Untaken};
 use crate::report::{self, Refusal, Report};
-use crate::sink::{Error, Outcome, Receipt, Verdict};
+use crate::sink::{Outcome, Receipt, Verdict};
 use crate::xenstore::{self, XenStore};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 use xen_pmem_cli::Failure;
-use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::exit::{ExitStatus, Exits};
 use xen_pmem_format::units::Bytes;
 use xen_pmem_nvdimm::bus::{self, NdBus};
 
@@ -79,12 +79,12 @@ impl Sinks {
         Ok(Self {
             hypercall: match choice {
                 Choice::Xenstore => None,
-                Choice::Hypercall | Choice::All => Some(Hypercall::open().map_err(failed)?),
+                Choice::Hypercall | Choice::All => Some(Hypercall::open()?),
             },
             xenstore: match choice {
                 Choice::Hypercall => None,
                 _ if dry_run => None,
-                Choice::Xenstore | Choice::All => Some(XenStore::connect().map_err(failed)?),
+                Choice::Xenstore | Choice::All => Some(XenStore::connect()?),
             },
         })
     }
@@ -94,7 +94,7 @@ impl Sinks {
         let Some(store) = &self.xenstore else {
             return Ok(Ok(()));
         };
-        let published = store.published().map_err(failed)?;
+        let published = store.published()?;
         let ranges = published
             .into_iter()
             .filter_map(|published| published.range().map(|range| (published.name, range)));
@@ -118,7 +118,11 @@ impl Sinks {
     }
 
     /// Has XenStore know what the sinks have been told before.
-    pub(crate) fn publish_again(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Outcome, Error> {
+    pub(crate) fn publish_again(
+        &mut self,
+        report: &Report,
+        verdict: Option<Verdict>,
+    ) -> Result<Outcome, xenstore::Error> {
         match &mut self.xenstore {
             None => Ok(Outcome::Unchanged),
             Some(store) => store.publish(report, verdict).map(|receipt| receipt.outcome),
@@ -126,7 +130,7 @@ impl Sinks {
     }
 
     /// Withdraws what is published of reservations that are not among these. Returns their names.
-    pub(crate) fn withdraw_others(&mut self, reports: &[&Report]) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn withdraw_others(&mut self, reports: &[&Report]) -> Result<Vec<String>, xenstore::Error> {
         let mut withdrawn = Vec::new();
         let Some(store) = &mut self.xenstore else {
             return Ok(withdrawn);
@@ -150,8 +154,14 @@ impl Sinks {
         if let Some(hypercall) = &mut self.hypercall {
             let _shown = Shown::new(report);
             let result = match (hypercall.publish(report), rebind) {
-                (Err(Error::InUse(_)), Some(bus)) => publish_unbound(hypercall, report, bus),
-                (result, _) => result,
+                (
+                    Err(hypercall::Error::Untaken {
+                        reason: Untaken::InUse(_),
+                        ..
+                    }),
+                    Some(bus),
+                ) => publish_unbound(hypercall, report, bus),
+                (result, _) => result.map_err(NotPublished::from),
             };
             verdict = result.as_ref().ok().and_then(|receipt| receipt.verdict);
             let (one, status) = sunk(hypercall::NAME, result);
@@ -174,17 +184,41 @@ impl Sinks {
     }
 }
 
+/// Why the hypervisor was not told.
+#[derive(Debug, thiserror::Error)]
+enum NotPublished {
+    /// It did not take the report.
+    #[error(transparent)]
+    Hypercall(#[from] hypercall::Error),
+    /// The device keeps its driver.
+    #[error(transparent)]
+    Bound(bus::Error),
+}
+
+impl Exits for NotPublished {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Hypercall(error) => error.exit_status(),
+            Self::Bound(_) => ExitStatus::Refused,
+        }
+    }
+
+    fn advice(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Hypercall(error) => error.advice(),
+            Self::Bound(bus::Error::NotRaw { .. }) => {
+                Some(". Report it early (`apply --early` in the initramfs)".into())
+            }
+            Self::Bound(_) => None,
+        }
+    }
+}
+
 /// Tells the hypervisor while the device has no driver. It is asked first: what it would refuse anyhow is not worth the interruption.
-fn publish_unbound(hypercall: &mut Hypercall<Privcmd>, report: &Report, bus: &NdBus) -> Result<Receipt, Error> {
+fn publish_unbound(hypercall: &mut Hypercall<Privcmd>, report: &Report, bus: &NdBus) -> Result<Receipt, NotPublished> {
     hypercall.ask(report)?;
-    bus.without_driver(Path::new(report.device()), || hypercall.publish(report))
-        .map_err(|error| {
-            let advice = match error {
-                bus::Error::NotRaw { .. } => ". Report it early (`apply --early` in the initramfs)",
-                _ => "",
-            };
-            Error::InUse(format!("{error}{advice}"))
-        })?
+    let published = bus.without_driver(Path::new(report.device()), || hypercall.publish(report));
+    Ok(published.map_err(NotPublished::Bound)??)
 }
 
 /// What people see on a terminal while the hypervisor works: a second for each 64 GiB or so.
@@ -217,7 +251,7 @@ fn journal(report: &Report, sunk: &Sunk, status: ExitStatus) {
     }
 }
 
-fn sunk(sink: &'static str, result: Result<Receipt, Error>) -> (Sunk, ExitStatus) {
+fn sunk<E: Exits + fmt::Display>(sink: &'static str, result: Result<Receipt, E>) -> (Sunk, ExitStatus) {
     let failed = |message: String| Sunk {
         sink,
         outcome: "failed",
@@ -245,7 +279,6 @@ fn sunk(sink: &'static str, result: Result<Receipt, Error>) -> (Sunk, ExitStatus
             };
             (sunk, status)
         }
-        Err(error @ Error::InUse(_)) => (failed(error.to_string()), ExitStatus::Refused),
-        Err(error) => (failed(error.to_string()), ExitStatus::Failed),
+        Err(error) => (failed(error.told()), error.exit_status()),
     }
 }

@@ -13,7 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::exit::{ExitStatus, Exits as _};
 use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::units::{Bytes, PhysRange};
 use xen_pmem_nvdimm::claim;
@@ -127,7 +127,7 @@ fn look(arguments: &Arguments) -> Result<Vec<Wanted>, Failure> {
         let report = reports.iter().find(|(device, _)| device.device == disk);
         let report: &Report = match report {
             Some((_, Ok(report))) => report,
-            Some((_, Err(refusal))) => return Err(fail(ExitStatus::Refused, format!("{disk}: {refusal}"))),
+            Some((_, Err(refusal))) => return Err(fail(ExitStatus::Refused, format!("{disk}: {}", refusal.told()))),
             None => return Err(fail(ExitStatus::NothingPrepared, format!("{disk} is not prepared"))),
         };
         let found = report.data().iter().find(|data| data.number == partition.number);

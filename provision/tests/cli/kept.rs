@@ -264,22 +264,32 @@ fn copies_at_unusual_places_are_taken_along() {
         provision(&["remove"], &path).code(4);
     }
     // None at its fixed place, and each kind where the other one belongs.
-    let path = images.prepared("crossed");
-    let file = open(&path);
-    let [primary, backup] = Which::BOTH.map(|which| page(&file, which.offset().0));
-    let decoded = |page, which: Which| SuperBlock::decode(page, which.offset()).unwrap().1;
-    let content = decoded(&primary, Which::Primary);
-    assert_eq!(content, decoded(&backup, Which::Backup));
-    for which in Which::BOTH {
-        let place = which.other().offset();
-        file.write_all_at(&content.encode_at(which, place), place.0).unwrap();
+    for repaired in [false, true] {
+        let path = images.prepared(if repaired { "crossed-repaired" } else { "crossed" });
+        let file = open(&path);
+        let whole = Which::BOTH.map(|which| page(&file, which.offset().0));
+        let decoded = |page, which: Which| SuperBlock::decode(page, which.offset()).unwrap().1;
+        let [content, backup] = [0, 1].map(|copy| decoded(&whole[copy], Which::BOTH[copy]));
+        assert_eq!(content, backup);
+        for which in Which::BOTH {
+            let place = which.other().offset();
+            file.write_all_at(&content.encode_at(which, place), place.0).unwrap();
+        }
+        provision(&["verify", "-q"], &path).code(5);
+        if repaired {
+            provision(&["repair"], &path).success();
+            provision(&["verify", "-q"], &path).success();
+            for which in Which::BOTH {
+                let (_, superblock) = SuperBlock::decode(&page(&file, which.offset().0), which.offset()).unwrap();
+                assert_eq!(superblock.uuid, content.uuid, "{which} after repair");
+            }
+        }
+        provision(&["remove"], &path).success();
+        for which in Which::BOTH {
+            assert_eq!(page(&file, which.offset().0), [0; COPY_SIZE]);
+        }
+        provision(&["verify", "-q"], &path).code(4);
     }
-    provision(&["repair"], &path).code(5);
-    provision(&["remove"], &path).success();
-    for which in Which::BOTH {
-        assert_eq!(page(&file, which.offset().0), [0; COPY_SIZE]);
-    }
-    provision(&["verify", "-q"], &path).code(4);
 }
 
 #[test]

@@ -20,6 +20,8 @@ use xen_pmem_format::superblock::UnixTime;
 pub enum Help {
     /// `repair`.
     Repair,
+    /// `sgdisk`, which moves the primary table's entries back, and then `repair`.
+    MoveEntries,
     /// `restore`, if there is a backup.
     Restore,
     /// `remove`.
@@ -41,7 +43,7 @@ impl Advice {
     /// What it is good for, and what it costs.
     pub fn purpose(&self) -> &'static str {
         match (self.help, self.force) {
-            (Help::Repair, false) => "to heal it",
+            (Help::Repair, false) | (Help::MoveEntries, _) => "to heal it",
             (Help::Repair, true) => "to heal it, giving up what else is there",
             (Help::Restore, false) => "to heal it with a backup of this device",
             (Help::Restore, true) => "to heal it with a backup of this device, giving up what else is there",
@@ -55,6 +57,9 @@ impl Advice {
     /// The command line for `target`.
     pub fn command(&self, target: &str) -> String {
         let (name, file) = match self.help {
+            Help::MoveEntries => {
+                return format!("sgdisk --move-main-table=2 {target} && xen-pmem-provision repair {target}");
+            }
             Help::Repair => ("repair", ""),
             Help::Restore => ("restore", " FILE"),
             Help::Remove => ("remove", ""),
@@ -66,11 +71,20 @@ impl Advice {
 }
 
 /// What may be done about a device that is not as it should be; nothing about one that is.
-pub fn of<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry) -> Vec<Advice> {
+///
+/// # Errors
+///
+/// Why no command helps.
+pub fn of<D: ReadAt + ?Sized>(
+    before: &Before<'_, D>,
+    geometry: &Geometry,
+    target: &str,
+) -> Result<Vec<Advice>, String> {
     let inspection = before.inspection;
-    if inspection.state == State::Prepared || plan::refuse_newer(inspection).is_err() {
-        return Vec::new();
+    if inspection.state == State::Prepared {
+        return Ok(Vec::new());
     }
+    plan::refuse_newer(inspection).map_err(|refusal| format!("{refusal}; {}", refusal.advice(target)))?;
     let mut advice = Vec::new();
     let mut offer = |help, possible: &dyn Fn(bool) -> bool| {
         let force = [false, true].into_iter().find(|force| possible(*force));
@@ -83,24 +97,48 @@ pub fn of<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry) -> Ve
         force,
     };
     let goes = |plan: Option<Plan>, force: bool| plan.is_some_and(|plan| plan.check(&before(force)).is_ok());
+    let finds = |kind: fn(&Finding) -> bool| inspection.findings.iter().any(kind);
     if inspection.state != State::Unprepared {
         offer(Help::Repair, &|force| goes(repair::plan(&before(force)).ok(), force));
+    }
+    if finds(|finding| matches!(finding, Finding::EntriesMoved { .. })) {
+        offer(Help::MoveEntries, &|_| true);
     }
     if inspection.state != State::Degraded {
         if may_be_restored(inspection) {
             offer(Help::Restore, &|force| {
-                let claimed = |finding: &Finding| matches!(finding, Finding::Claimed(_));
-                let kept = || plan::refuse_foreign(&before(false)).is_ok();
-                force || (!inspection.findings.iter().any(claimed) && kept())
+                let lost = || {
+                    finds(|finding| matches!(finding, Finding::Claimed(_) | Finding::HybridMbr { .. }))
+                        || !inspection.copies.iter().any(tells_the_area)
+                        || plan::refuse_foreign(&before(false)).is_err()
+                };
+                force || !lost()
             });
         }
         offer(Help::Remove, &|force| goes(remove::plan(&before(force)).ok(), force));
-        offer(Help::Init, &|force| {
-            let plan = init::plan(&before(force), geometry, &any_request());
-            goes(plan.ok().map(|plan| plan.plan), force)
-        });
+        offer(Help::Init, &|force| prepares(&before(force), geometry).is_ok());
     }
-    advice
+    if advice.is_empty() {
+        prepares(&before(true), geometry)?;
+    }
+    Ok(advice)
+}
+
+/// Whether `init` would prepare the device, or why not.
+fn prepares<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry) -> Result<(), String> {
+    let plan = init::plan(before, geometry, &any_request()).map_err(|error| error.to_string())?;
+    plan.plan
+        .check(before)
+        .map(|_| ())
+        .map_err(|refusal| refusal.to_string())
+}
+
+/// Whether a copy can be read that says where Xen's area is. Without one, what is there may be anybody's.
+fn tells_the_area(copy: &CopyReport) -> bool {
+    match copy.reading {
+        Reading::Valid(_) | Reading::Ambiguous(_) | Reading::Foreign(_) => true,
+        Reading::Corrupt(_) | Reading::Missing | Reading::IoError => false,
+    }
 }
 
 /// Whether a backup of this device from before it was damaged would fit: none of its super blocks is of a device of another size.

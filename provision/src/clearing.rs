@@ -75,6 +75,19 @@ impl Clearing {
         }
         Ok(clearing)
     }
+
+    /// What is cleared behind a table of this shape: nobody's, as far as the tables tell.
+    pub fn cleared(&self, shape: Shape) -> impl Iterator<Item = DeviceRange> + '_ {
+        let start = gap(shape).base();
+        let steps = self.before.iter().chain(&self.after);
+        steps.filter_map(move |step| match step {
+            Step::Write { offset, bytes, .. } if *offset >= start => {
+                let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                Some(DeviceRange::clamped(*offset, Bytes(size)))
+            }
+            Step::Write { .. } | Step::Flush => None,
+        })
+    }
 }
 
 /// The bytes between a table of this shape and the backup super block: what may be cleared besides the tables' own places.

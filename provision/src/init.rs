@@ -140,6 +140,8 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry, req
         },
         shape: tables.shape(),
         writable: clearing::writable(tables.shape()),
+        // `overwritten` has it.
+        taken: Vec::new(),
         gives_up_partitions: before.force,
     };
     Ok(Plan {

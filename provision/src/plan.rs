@@ -8,7 +8,7 @@ use crate::device::Device;
 use crate::overlay::Overlay;
 use crate::places::{Owned, Part, Shape, Tables, Writable};
 use crate::promise::Promise;
-use crate::signatures::{self, Traces};
+use crate::signatures::{self, Trace, Traces};
 use crate::step::{self, Failed, Step};
 use std::io;
 use xen_pmem_format::copies::Reading;
@@ -42,6 +42,8 @@ pub struct Plan {
     pub shape: Shape,
     /// What may be written besides the tables' places and the copies' fixed places.
     pub writable: Vec<(Part, DeviceRange)>,
+    /// What Xen newly gets, and what is cleared for the plan: zeros or ours, unless the user gives it up.
+    pub taken: Vec<DeviceRange>,
     /// Whether the promise is a new layout, for which the partitions of the tables that are there are given up.
     pub gives_up_partitions: bool,
 }
@@ -73,6 +75,9 @@ pub enum Refusal {
     /// Another tool has been here.
     #[error("there is {0}; if that may be lost, say --force: what is overwritten is saved first")]
     Foreign(Traces),
+    /// Something unknown lies where it would be overwritten, by the plan or by Xen.
+    #[error("there is {0}, where only zeros are free; if that may be lost, say --force")]
+    Occupied(Trace),
     /// A write would fall into a partition.
     #[error(
         "{what} would be written over partition {number} of the {table} partition table, which has the bytes {partition}"
@@ -130,7 +135,7 @@ impl Refusal {
             Self::Outside { .. } | Self::Outcome(_) => format!(
                 "save what is there (xen-pmem-provision backup {target} FILE) and prepare it anew, which gives up all partitions: xen-pmem-provision init --force {target}"
             ),
-            Self::Foreign(_) | Self::Io(_) => String::new(),
+            Self::Foreign(_) | Self::Occupied(_) | Self::Io(_) => String::new(),
         }
     }
 }
@@ -143,6 +148,7 @@ impl Plan {
             promise,
             shape,
             writable: Vec::new(),
+            taken: Vec::new(),
             gives_up_partitions: false,
         }
     }
@@ -157,6 +163,7 @@ impl Plan {
         let mut given_up = Traces::default();
         if !self.steps.is_empty() {
             given_up = refuse_foreign(before)?;
+            given_up.0.extend(self.refuse_occupied(before)?);
             self.refuse_owned(before)?;
         }
         let after = Overlay::with_steps(before.device, &self.steps);
@@ -168,6 +175,14 @@ impl Plan {
                 promise: self.promise.clone(),
                 given_up,
             }),
+        }
+    }
+
+    /// What of nobody's is in the ranges that are taken; refused unless it is given up.
+    fn refuse_occupied<D: ReadAt + ?Sized>(&self, before: &Before<'_, D>) -> Result<Option<Trace>, Refusal> {
+        match signatures::unknown_in(before.device, before.inspection, &self.taken)? {
+            Some(trace) if !before.force => Err(Refusal::Occupied(trace)),
+            trace => Ok(trace),
         }
     }
 

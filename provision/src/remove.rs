@@ -60,6 +60,7 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>) -> Result<Plan, Error> {
         },
         shape: tables.shape(),
         writable: all_copies::places(&found),
+        taken: Vec::new(),
         gives_up_partitions: false,
     })
 }

@@ -101,6 +101,7 @@ fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]
         promise: promise(Partitions::of(table.entries())),
         shape,
         writable: all_copies::places(&found),
+        taken: Vec::new(),
         gives_up_partitions: false,
     })
 }

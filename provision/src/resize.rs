@@ -159,6 +159,9 @@ pub fn plan<D: ReadAt + ?Sized>(
             promise: promise(superblock),
             shape: tables.shape(),
             writable: Vec::new(),
+            taken: DeviceRange::between(old.reserved.end(), reserved.end())
+                .into_iter()
+                .collect(),
             gives_up_partitions: false,
         },
     })

@@ -86,8 +86,10 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, backup: &Backup) -> Resu
     let mbr = block_0(&restored)?;
     let tables = Tables::changed(table, device_size, first_usable, &mbr)?;
     if !force {
-        refuse_silent_loss(device, &there, &tables, &mbr)?;
+        refuse_hybrid_mbr(device, &there, &mbr)?;
     }
+    let clearing = Clearing::plan(device, &there, &tables)?;
+    let cleared = clearing.cleared(tables.shape());
     let content = Content::over(&restored, &wanted, *superblock)?;
     // A reservation that differs goes first: half of the one and half of the other must never be seen as one.
     let mut steps = Vec::new();
@@ -106,8 +108,20 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, backup: &Backup) -> Resu
         },
         shape: tables.shape(),
         writable: [own_places(&there), clearing::writable(tables.shape())].concat(),
+        taken: cleared.chain(new_area(&there, superblock)).collect(),
         gives_up_partitions: false,
     })
+}
+
+/// What Xen would newly get: the reserved area, unless a copy of the same reservation on the device says that Xen has it.
+fn new_area(there: &Inspection, wanted: &SuperBlock) -> Option<DeviceRange> {
+    let has_it = there.copies.iter().any(|copy| match copy.reading {
+        Reading::Valid(old) | Reading::Ambiguous(old) | Reading::Foreign(old) => {
+            old.uuid == wanted.uuid && old.reserved.contains(wanted.reserved)
+        }
+        Reading::Corrupt(_) | Reading::Missing | Reading::IoError => false,
+    });
+    (!has_it).then_some(wanted.reserved)
 }
 
 /// Where copies of the reservation that is there were found.
@@ -144,34 +158,13 @@ fn refuse_loss<D: ReadAt + ?Sized>(
     Ok(())
 }
 
-/// Refuses to write over what no signature tells of: other records of a hybrid MBR, and data before the super blocks.
-fn refuse_silent_loss<D: ReadAt + ?Sized>(
-    device: &D,
-    there: &Inspection,
-    tables: &Tables,
-    mbr: &[u8],
-) -> Result<(), Error> {
-    if let Ok(BlockZero::Protective { others }) = &there.block_0
-        && !others.is_empty()
-        && block_0(device)? != mbr
-    {
-        return Err(Error::Replaces("a hybrid MBR".to_owned()));
-    }
-    let gap = clearing::gap(tables.shape());
-    let clearing = Clearing::plan(device, there, tables)?;
-    let unknown = clearing
-        .before
-        .iter()
-        .chain(&clearing.after)
-        .find_map(|step| match step {
-            Step::Write { offset, .. } if *offset >= gap.base() => Some(*offset),
-            _ => None,
-        });
-    match unknown {
-        Some(offset) => Err(Error::Replaces(format!(
-            "data of an unknown kind from offset {offset} on"
-        ))),
-        None => Ok(()),
+/// Refuses to write over other records of a hybrid MBR, of which no signature tells.
+fn refuse_hybrid_mbr<D: ReadAt + ?Sized>(device: &D, there: &Inspection, mbr: &[u8]) -> Result<(), Error> {
+    match &there.block_0 {
+        Ok(BlockZero::Protective { others }) if !others.is_empty() && block_0(device)? != mbr => {
+            Err(Error::Replaces("a hybrid MBR".to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -203,6 +196,7 @@ fn as_they_are(backup: &Backup, wanted: &Inspection) -> Plan {
             entries: DEFAULT_ENTRIES,
         },
         promise: Promise::Bytes(pieces),
+        taken: Vec::new(),
         gives_up_partitions: false,
     }
 }

@@ -8,11 +8,12 @@ mod ours;
 mod probe;
 
 use crate::gpt;
+use crate::places;
 use crate::progress::Watched;
 use std::io;
 use xen_pmem_blkid::{Kind, Signature};
 use xen_pmem_format::copies::Reading;
-use xen_pmem_format::inspect::Inspection;
+use xen_pmem_format::inspect::{Inspection, copies_in_gap};
 use xen_pmem_format::mbr::BlockZero;
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::table::Place;
@@ -91,12 +92,49 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, taken: &[De
         }
     }
     if traces.is_empty() {
-        let watched = Watched::new(device, "looking for data");
-        if let Some(offset) = blank::first_data(&watched, taken.iter().copied(), &ours)? {
-            traces.push(unknown(device, inspection, offset)?);
-        }
+        traces.extend(data_in(device, inspection, taken, &ours)?);
     }
     Ok(Traces(traces))
+}
+
+/// Finds something in `taken` that is neither zeros nor a copy of this device's super block. It would be overwritten, by a plan or, in
+/// the area that Xen gets, by Xen.
+///
+/// # Errors
+///
+/// If the device cannot be read there.
+pub fn unknown_in<D: ReadAt + ?Sized>(
+    device: &D,
+    inspection: &Inspection,
+    taken: &[DeviceRange],
+) -> io::Result<Option<Trace>> {
+    let found = inspection.copies.iter().filter(|copy| copy.page().is_some());
+    let mut ours: Vec<_> = found.map(|copy| places::page(copy.offset)).collect();
+    let data = data_in(device, inspection, taken, &ours)?;
+    match inspection.table() {
+        // Only now is it worth a search of the gap.
+        Some(table) if data.is_some() => {
+            ours.extend(
+                copies_in_gap(device, table)
+                    .iter()
+                    .map(|found| places::page(found.offset)),
+            );
+            data_in(device, inspection, taken, &ours)
+        }
+        _ => Ok(data),
+    }
+}
+
+/// The first byte in `taken`, and outside of `ours`, that is not zero.
+fn data_in<D: ReadAt + ?Sized>(
+    device: &D,
+    inspection: &Inspection,
+    taken: &[DeviceRange],
+    ours: &[DeviceRange],
+) -> io::Result<Option<Trace>> {
+    let watched = Watched::new(device, "looking for data");
+    let first = blank::first_data(&watched, taken.iter().copied(), ours)?;
+    first.map(|offset| unknown(device, inspection, offset)).transpose()
 }
 
 /// Finds what libblkid knows at the starts of these ranges: what new partitions would show again.

@@ -110,8 +110,7 @@ pub enum Finding {
     },
     /// The primary table's entries lie behind a copy's place.
     #[error(
-        "the entries of the primary GPT, {entries}, do not lie before the super blocks: whoever changes a partition writes there \
-         (`sgdisk --move-main-table=2` moves them back)"
+        "the entries of the primary GPT, {entries}, do not lie before the super blocks: whoever changes a partition writes there"
     )]
     EntriesMoved {
         /// Where they are.
@@ -141,6 +140,44 @@ pub enum Finding {
         /// Where the reserved area ends.
         reserved_end: DeviceOffset,
     },
+}
+
+/// Gives each kind of finding its words: [`Finding::kind`] and the list of them all. A kind without words does not compile.
+macro_rules! kinds {
+    ($($pattern:pat => $words:literal,)*) => {
+        impl Finding {
+            /// The words of all kinds.
+            pub const KINDS: &[&str] = &[$($words),*];
+
+            /// What kind of finding it is, in words from [`Self::KINDS`].
+            pub const fn kind(&self) -> &'static str {
+                match self {
+                    $($pattern => $words,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Self::NoTable { .. } => "no table",
+    Self::ProtectiveMbr { .. } => "protective MBR",
+    Self::Table { .. } => "table",
+    Self::TablesDiffer => "tables differ",
+    Self::BackupTableNotAtEnd { .. } => "backup table not at the end",
+    Self::Copy { .. } => "copy",
+    Self::CopyElsewhere { .. } => "copy elsewhere",
+    Self::Conflict => "conflict",
+    Self::Ambiguous { .. } => "ambiguous copies",
+    Self::Foreign { .. } => "foreign copies",
+    Self::NoSuperBlock => "no super block",
+    Self::DeviceSize { .. } => "device size",
+    Self::Claimed(_) => "claimed",
+    Self::HybridMbr { .. } => "hybrid MBR",
+    Self::EntriesMoved { .. } => "entries moved",
+    Self::ReservedOutsideGap { .. } => "reserved area outside the gap",
+    Self::ReservedCoversCopy { .. } => "reserved area over a copy",
+    Self::Unprotected { .. } => "unprotected",
 }
 
 /// What an invalid table means for those who look for partitions. Linux uses the backup only with `gpt` on its command line.

@@ -157,13 +157,6 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     heal(&mut vm)?;
     ours.ensure_untouched(&nvdimm)?;
 
-    run.step("sgdisk moves the entries of the primary table into the reserved area");
-    prepare(run, &mut vm, &nvdimm)?;
-    vm.script("sgdisk --move-main-table=4096 /dev/pmem0")?;
-    expect(&mut vm, "damaged", "do not lie before the super blocks")?;
-    vm.script("sgdisk --move-main-table=2 /dev/pmem0")?;
-    expect(&mut vm, "prepared", "")?;
-
     run.step("mkswap on the whole disk");
     let ours = prepare(run, &mut vm, &nvdimm)?;
     vm.script("mkswap -f /dev/pmem0")?;

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     let before = change::before(path, &target, &inspection, false)?;
     flags.print(&Document::of(&name, &inspection, &geometry), || {
         let notes = picture::of_notes(&note::of_device(&inspection, &geometry));
-        text(&name, &inspection) + &of_advice(&name, &advice::of(&before, &geometry)) + &notes
+        text(&name, &inspection) + &of_advice(&name, advice::of(&before, &geometry, &name)) + &notes
     })?;
     Ok(match inspection.state {
         State::Degraded => ExitStatus::Damaged,
@@ -47,10 +47,13 @@ fn text(name: &str, inspection: &Inspection) -> String {
     text
 }
 
-/// What to do, a line each. What is in use is to be freed before.
-fn of_advice(name: &str, advice: &[Advice]) -> String {
-    let lines = advice.iter();
-    lines
-        .map(|advice| format!("  {}: {}\n", advice.purpose(), advice.command(name)))
-        .collect()
+/// What to do, a line each, or why there is nothing to do. What is in use is to be freed before.
+fn of_advice(name: &str, advice: Result<Vec<Advice>, String>) -> String {
+    match advice {
+        Ok(advice) => advice
+            .iter()
+            .map(|advice| format!("  {}: {}\n", advice.purpose(), advice.command(name)))
+            .collect(),
+        Err(reason) => format!("  no command changes this: {reason}\n"),
+    }
 }

@@ -524,7 +524,7 @@ fn unknown_data_before_the_super_blocks_is_not_cleared_silently() {
     let before = std::fs::read(&path).unwrap();
     let said = sentence(&restore(&path, &[saved]).code(3), &path);
     assert!(
-        said.contains("data of an unknown kind from offset 0x23000 on"),
+        said.contains("data of an unknown kind at offset 0x23456, where only zeros are free"),
         "{said}"
     );
     assert!(std::fs::read(&path).unwrap() == before);
@@ -533,4 +533,50 @@ fn unknown_data_before_the_super_blocks_is_not_cleared_silently() {
     let saved = images.only_backup_of("image");
     restore(&path, &[saved.to_str().unwrap(), "-q", "--force"]).success();
     assert!(std::fs::read(&path).unwrap() == before);
+}
+
+#[test]
+fn xen_gets_no_data_of_somebody_elses_silently() {
+    let images = Images::new();
+    let path = images.path("image");
+    provision(&["init", "-q", "--size", "64M", "--reserve", "16M"], &path).success();
+    let saved = images.path("saved");
+    let saved = saved.to_str().unwrap();
+    let mut backup = assert_cmd::Command::cargo_bin("xen-pmem-provision").unwrap();
+    backup.arg("backup").arg(&path).arg(saved).assert().success();
+    provision(&["resize", "-q", "--reserve", "8M"], &path).success();
+    let file = open(&path);
+    let refused = |ended: assert_cmd::assert::Assert| {
+        let said = sentence(&ended.code(3), &path);
+        assert!(said.contains("where only zeros are free"), "{said}");
+    };
+    // The area grows from 10 MiB to 18 MiB.
+    for at in [10 * MIB, 18 * MIB - 1] {
+        file.write_all_at(b"x", at).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        refused(provision(&["resize", "-q", "--reserve", "16M"], &path));
+        refused(provision(&["resize", "-q", "--reserve", "16M", "--dry-run"], &path));
+        assert!(std::fs::read(&path).unwrap() == before);
+        file.write_all_at(b"\0", at).unwrap();
+    }
+    for at in [10 * MIB - 1, 18 * MIB] {
+        file.write_all_at(b"x", at).unwrap();
+    }
+    provision(&["resize", "-q", "--reserve", "16M", "--dry-run"], &path).success();
+    file.write_all_at(b"x", 12 * MIB).unwrap();
+    provision(&["resize", "-q", "--reserve", "16M", "--force"], &path).success();
+    provision(&["verify", "-q"], &path).success();
+
+    // What a copy on the device says to be Xen's is: only the tables are lost.
+    let wipe = |offset, size| file.write_all_at(&vec![0; size], offset).unwrap();
+    wipe(0, 34 * 512);
+    wipe(SIZE - 33 * 512, 33 * 512);
+    restore(&path, &[saved, "-q", "--dry-run"]).success();
+    // Without any copy nobody can tell whose the bytes are.
+    wipe(0, usize::try_from(2 * MIB).unwrap());
+    let before = std::fs::read(&path).unwrap();
+    refused(restore(&path, &[saved, "-q"]));
+    assert!(std::fs::read(&path).unwrap() == before);
+    restore(&path, &[saved, "-q", "--force"]).success();
+    provision(&["verify", "-q"], &path).success();
 }

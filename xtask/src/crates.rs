@@ -14,6 +14,8 @@ pub(crate) struct Package {
     pub(crate) version: String,
     /// Its licence, as an SPDX expression or what was written before there were any.
     pub(crate) license: Option<String>,
+    /// The library outside of Cargo that it links, by the name that Cargo's `links` has.
+    pub(crate) links: Option<String>,
     /// The Rust that it wants at least.
     pub(crate) rust_version: Option<String>,
     /// What it depends on.

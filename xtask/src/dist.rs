@@ -397,6 +397,7 @@ mod tests {
             name: "xen-pmem-format".to_owned(),
             version: "0.1.0".to_owned(),
             license: None,
+            links: None,
             rust_version: None,
             dependencies: Vec::new(),
         }];

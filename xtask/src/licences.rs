@@ -1,4 +1,5 @@
-//! `cargo xtask licences`: every dependency's licence is one that we may ship with, or an exception with a reason.
+//! `cargo xtask licences`: every dependency's licence is one that we may ship with, or an exception with a reason; and every C library
+//! that a dependency links has its licence written down.
 
 use crate::crates::{self, Package};
 use crate::workspace;
@@ -14,6 +15,8 @@ struct Rules {
     allowed: BTreeSet<String>,
     /// Crates that may have another one.
     exceptions: BTreeMap<String, Exception>,
+    /// What crates link that is no crate, by its name in Cargo's `links`.
+    linked: BTreeMap<String, Exception>,
 }
 
 #[derive(Deserialize)]
@@ -55,8 +58,23 @@ pub(crate) fn run() -> Result<()> {
     if !unused.is_empty() {
         bail!("exceptions in {} that no package needs: {unused:?}", path.display());
     }
+    let linked: BTreeSet<&String> = packages.iter().filter_map(|package| package.links.as_ref()).collect();
+    let explained = rules.linked.iter().filter(|(_, library)| library.is_complete());
+    let explained: BTreeSet<&String> = explained.map(|(name, _)| name).collect();
+    if linked != explained {
+        bail!(
+            "`linked` in {} has {explained:?}, the packages link {linked:?}: each takes a licence and a reason",
+            path.display()
+        );
+    }
     println!("{} packages, all with a licence that is allowed", packages.len());
     Ok(())
+}
+
+impl Exception {
+    fn is_complete(&self) -> bool {
+        ![&self.licence, &self.reason].into_iter().any(String::is_empty)
+    }
 }
 
 impl Rules {
@@ -67,7 +85,7 @@ impl Rules {
         let excepted = self
             .exceptions
             .get(&package.name)
-            .is_some_and(|exception| exception.licence == licence && !exception.reason.is_empty());
+            .is_some_and(|exception| exception.licence == licence && exception.is_complete());
         excepted || allows(licence, &self.allowed)
     }
 }

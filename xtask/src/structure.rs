@@ -329,6 +329,7 @@ mod tests {
             name: name.to_owned(),
             version: String::new(),
             license: None,
+            links: None,
             rust_version: None,
             dependencies: vec![Dependency {
                 name: dependency.to_owned(),

@@ -174,3 +174,42 @@ fn what_is_no_scan_document_is_refused() {
         .assert()
         .code(1);
 }
+
+#[test]
+fn a_full_standard_error_or_output_is_no_reason_to_panic() {
+    let program = assert_cmd::cargo::cargo_bin("xen-pmem-report");
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&program);
+        command.args(arguments).stdin(std::process::Stdio::null());
+        command
+    };
+    for (arguments, code) in [
+        (&["-vvv", "apply", "--all"][..], 6),
+        (&["-vvv", "apply", "--from", "/dev/no-such-file", "--dry-run"], 1),
+        (&["-vvv", "status"], 6),
+        (&["-vvv", "withdraw", "--all"], 6),
+        (&["-vvv", "watch"], 6),
+        (&["apply"], 2),
+    ] {
+        let output = run(arguments).stderr(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+    // Of standard output it is a failure that is said.
+    let scan = tempfile::NamedTempFile::new().unwrap();
+    let document = json!({"schema": 1, "devices": [device("/dev/pmem0", BASE, ONE)]});
+    std::fs::write(scan.path(), document.to_string()).unwrap();
+    let from = scan.path().to_str().unwrap();
+    for format in [&["--json"][..], &[]] {
+        let mut command = run(&["apply", "--from", from, "--dry-run"]);
+        let output = command.args(format).stdout(full()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("cannot write to standard output"), "{said}");
+    }
+    for arguments in [&["doctor"][..], &["--help"], &["--version"]] {
+        let output = run(arguments).stdout(full()).output().unwrap();
+        let code = output.status.code();
+        assert!(code.is_some_and(|code| code != 101), "{arguments:?}: {output:?}");
+    }
+}

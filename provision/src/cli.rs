@@ -117,13 +117,9 @@ pub(crate) fn unusable(path: &Path, error: &(impl Exits + Display)) -> Failure {
 
 /// Why a plan is not carried out on a target.
 pub(crate) fn refused(path: &Path, refusal: &Refusal) -> Failure {
-    let status = match refusal {
-        Refusal::Io(_) => ExitStatus::Failed,
-        _ => ExitStatus::Refused,
-    };
     match refusal.advice(&path.display().to_string()).as_str() {
-        "" => failure(path, status, refusal),
-        advice => failure(path, status, format!("{refusal}; {advice}")),
+        "" => unusable(path, refusal),
+        advice => failure(path, refusal.exit_status(), format!("{}; {advice}", refusal.told())),
     }
 }
 

@@ -55,12 +55,10 @@ pub enum Error {
     #[error(transparent)]
     Layout(#[from] layout::Error),
     /// The device has something on it.
-    #[error("it is not blank: there is {0}; if that may be lost, say --force")]
+    #[error("it is not blank: there is {0}")]
     NotBlank(Traces),
     /// The device is prepared.
-    #[error(
-        "it is prepared already, as reservation {0}: see `show`; if its table and its partitions may be lost, say --force"
-    )]
+    #[error("it is prepared already, as reservation {0}")]
     Prepared(Uuid),
     /// The GUID asked for is the one there.
     #[error("the disk GUID {0} is the one of the table that is there: a new table must have another one")]

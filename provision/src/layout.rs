@@ -180,16 +180,12 @@ pub enum Error {
         least: Bytes,
     },
     /// Less was asked for than Xen needs.
-    #[error(
-        "{asked} are too little for Xen, which needs {need} to manage {namespace}: did you intend --reserve {need_mib}M?"
-    )]
+    #[error("{asked} are too little for Xen, which needs {need} to manage {namespace}")]
     ReserveTooSmall {
         /// What was asked for.
         asked: Bytes,
-        /// What is needed.
+        /// What is needed: whole superpages.
         need: Bytes,
-        /// The same in MiB.
-        need_mib: u64,
         /// The size of the namespace.
         namespace: Bytes,
     },
@@ -299,11 +295,9 @@ fn reserved_size(geometry: &Geometry, reserve: Reserve, need: Need) -> Result<By
             if size >= need.total {
                 return Ok(size);
             }
-            let need_mib = need.total.0 >> 20;
             Err(Error::ReserveTooSmall {
                 asked,
                 need: need.total,
-                need_mib,
                 namespace: geometry.namespace().size(),
             })
         }

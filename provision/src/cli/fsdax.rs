@@ -52,13 +52,7 @@ struct Document {
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let failed = |error: Error| {
-        let status = match error {
-            Error::NotBlank(_) | Error::Unsuitable(_) => ExitStatus::Refused,
-            _ => ExitStatus::Failed,
-        };
-        failure(path, status, error)
-    };
+    let failed = |error: Error| unusable(path, &error);
     let io = |what| move |error: io::Error| Error::Io { what, error };
     let partition = Partition::open(path, arguments.partition).map_err(|error| unusable(path, &error))?;
     let uuid = match arguments.uuid {

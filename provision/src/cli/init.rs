@@ -5,8 +5,8 @@ use super::change::{self, Write, writes};
 use super::{failure, refused, unusable};
 use crate::document::{Area, Document, Partition};
 use crate::geometry::Geometry;
-use crate::init::{self, Error, Plan, Request};
-use crate::layout::{self, PartitionRequest, Reserve};
+use crate::init::{self, Plan, Request};
+use crate::layout::{PartitionRequest, Reserve};
 use crate::note;
 use crate::picture;
 use crate::placement::Found;
@@ -174,7 +174,7 @@ fn plan<D: ReadAt + ?Sized>(
     geometry: &Geometry,
     request: &Request,
 ) -> Result<(Plan, Checked), Failure> {
-    let plan = init::plan(before, geometry, request).map_err(|error| failure(path, status_of(&error), error))?;
+    let plan = init::plan(before, geometry, request).map_err(|error| unusable(path, &error))?;
     let checked = plan.plan.check(before).map_err(|refusal| refused(path, &refusal))?;
     Ok((plan, checked))
 }
@@ -240,14 +240,6 @@ fn prepare(
         picture + &picture::of_notes(&note::of_plan(&plan.layout, &geometry))
     })?;
     Ok(ExitStatus::Done)
-}
-
-fn status_of(error: &Error) -> ExitStatus {
-    match error {
-        Error::NotBlank(_) | Error::Prepared(_) | Error::Layout(layout::Error::TooSmall { .. }) => ExitStatus::Refused,
-        Error::Layout(_) | Error::SameDiskGuid(_) | Error::NilUuid => ExitStatus::Usage,
-        _ => ExitStatus::Failed,
-    }
 }
 
 fn request(arguments: &Arguments) -> Result<Request, Failure> {

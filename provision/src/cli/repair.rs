@@ -1,7 +1,7 @@
 //! `repair`: heals what is damaged.
 
 use super::change::Change;
-use super::{failure, refused};
+use super::{refused, unusable};
 use crate::repair::{self, Error};
 use std::path::PathBuf;
 use xen_pmem_cli::exit::ExitStatus;
@@ -22,15 +22,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let change = Change::open(path, arguments.dry_run, arguments.force, flags)?;
-    let plan = repair::plan(&change.before()?).map_err(|error| {
-        let status = match error {
-            Error::Refused(refusal) => return refused(path, &refusal),
-            Error::Nothing(_) => ExitStatus::NothingPrepared,
-            Error::Hopeless(_) => ExitStatus::Damaged,
-            Error::Unfit(_) => ExitStatus::Refused,
-            _ => ExitStatus::Failed,
-        };
-        failure(path, status, error)
+    let plan = repair::plan(&change.before()?).map_err(|error| match error {
+        Error::Refused(refusal) => refused(path, &refusal),
+        error => unusable(path, &error),
     })?;
     let done = if plan.steps.is_empty() {
         "there is nothing to repair"

@@ -37,16 +37,9 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         .target
         .geometry(change.inspection.lba_size, arguments.base)
         .map_err(|error| unusable(path, &error))?;
-    let plan = resize::plan(&change.before()?, &geometry, arguments.reserve, now).map_err(|error| {
-        let status = match error {
-            Error::Refused(refusal) => return refused(path, &refusal),
-            Error::Nothing(_) => ExitStatus::NothingPrepared,
-            Error::NotWhole { .. } => ExitStatus::Damaged,
-            Error::TooLarge { .. } | Error::SequenceEnd | Error::Unfit(_) => ExitStatus::Refused,
-            Error::TooSmall { .. } | Error::Overflow => ExitStatus::Usage,
-            _ => ExitStatus::Failed,
-        };
-        failure(path, status, error)
+    let plan = resize::plan(&change.before()?, &geometry, arguments.reserve, now).map_err(|error| match error {
+        Error::Refused(refusal) => refused(path, &refusal),
+        error => unusable(path, &error),
     })?;
     let done = format!("{} are reserved for Xen", plan.superblock.reserved.size());
     change.carry_out(&plan.plan, &done)

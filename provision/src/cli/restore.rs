@@ -1,7 +1,7 @@
 //! `restore`: puts a backup back.
 
 use super::change::Change;
-use super::{failure, refused};
+use super::{failure, refused, unusable};
 use crate::backup::{Backup, MAX_FILE};
 use crate::restore::{self, Error};
 use std::io::Read as _;
@@ -27,13 +27,9 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     let path = &arguments.target;
     let backup = read(&arguments.file)?;
     let change = Change::open(path, arguments.dry_run, arguments.force, flags)?;
-    let plan = restore::plan(&change.before()?, &backup).map_err(|error| {
-        let status = match error {
-            Error::Refused(refusal) => return refused(path, &refusal),
-            Error::Size { .. } | Error::Replaces(_) | Error::NoReservation(_) | Error::Unfit(_) => ExitStatus::Refused,
-            _ => ExitStatus::Failed,
-        };
-        failure(path, status, error)
+    let plan = restore::plan(&change.before()?, &backup).map_err(|error| match error {
+        Error::Refused(refusal) => refused(path, &refusal),
+        error => unusable(path, &error),
     })?;
     change.carry_out(&plan, "the backup is restored")
 }

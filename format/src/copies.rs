@@ -1,6 +1,6 @@
 //! The rule for two copies: which one is believed, and what is wrong with the other.
 
-use crate::superblock::{Invalid, SuperBlock, Which};
+use crate::superblock::{NotACopy, SuperBlock, Which};
 
 /// What reading one copy's place gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Reading {
     /// There is none: no signature, or its place lies in a partition.
     Missing,
     /// A signature, but not a valid copy.
-    Corrupt(Invalid),
+    Corrupt(NotACopy),
     /// A valid copy that belongs to another partition table.
     Foreign(SuperBlock),
     /// A valid copy that belongs to this partition table.
@@ -50,7 +50,7 @@ impl Status {
 
 /// What two copies say together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Belief {
     /// Both are valid and say the same.
     Agree(SuperBlock),
     /// One is believed; the other is stale, corrupt, missing or unreadable, and can be healed from it.
@@ -75,33 +75,33 @@ pub enum Verdict {
 /// 6. Otherwise, copies of another table, or none.
 ///
 /// Several copies of one kind that contradict each other are like rule 3, unless the other kind has a higher sequence number.
-pub fn judge(primary: Reading, backup: Reading, same_content: bool) -> Verdict {
+pub fn judge(primary: Reading, backup: Reading, same_content: bool) -> Belief {
     use Reading::{Ambiguous, Corrupt, Foreign, IoError, Missing, Valid};
     match (primary, backup) {
-        (Ambiguous(one), Valid(other)) if one.sequence < other.sequence => Verdict::One(Which::Backup, other),
-        (Valid(one), Ambiguous(other)) if one.sequence > other.sequence => Verdict::One(Which::Primary, one),
-        (Ambiguous(_), _) | (_, Ambiguous(_)) => Verdict::Conflict,
-        (Valid(one), Valid(other)) if one == other && same_content => Verdict::Agree(one),
-        (Valid(one), Valid(other)) if one.sequence > other.sequence => Verdict::One(Which::Primary, one),
-        (Valid(one), Valid(other)) if one.sequence < other.sequence => Verdict::One(Which::Backup, other),
-        (Valid(_), Valid(_)) => Verdict::Conflict,
-        (Valid(one), _) => Verdict::One(Which::Primary, one),
-        (_, Valid(other)) => Verdict::One(Which::Backup, other),
-        (Corrupt(_) | IoError, _) | (_, Corrupt(_) | IoError) => Verdict::Lost,
-        (Foreign(found), _) | (_, Foreign(found)) => Verdict::Foreign(found),
-        (Missing, Missing) => Verdict::None,
+        (Ambiguous(one), Valid(other)) if one.sequence < other.sequence => Belief::One(Which::Backup, other),
+        (Valid(one), Ambiguous(other)) if one.sequence > other.sequence => Belief::One(Which::Primary, one),
+        (Ambiguous(_), _) | (_, Ambiguous(_)) => Belief::Conflict,
+        (Valid(one), Valid(other)) if one == other && same_content => Belief::Agree(one),
+        (Valid(one), Valid(other)) if one.sequence > other.sequence => Belief::One(Which::Primary, one),
+        (Valid(one), Valid(other)) if one.sequence < other.sequence => Belief::One(Which::Backup, other),
+        (Valid(_), Valid(_)) => Belief::Conflict,
+        (Valid(one), _) => Belief::One(Which::Primary, one),
+        (_, Valid(other)) => Belief::One(Which::Backup, other),
+        (Corrupt(_) | IoError, _) | (_, Corrupt(_) | IoError) => Belief::Lost,
+        (Foreign(found), _) | (_, Foreign(found)) => Belief::Foreign(found),
+        (Missing, Missing) => Belief::None,
     }
 }
 
 /// What became of the copy `which`, given the `verdict` on both.
-pub fn status(which: Which, reading: Reading, verdict: Verdict) -> Status {
+pub fn status(which: Which, reading: Reading, verdict: Belief) -> Status {
     match reading {
         Reading::IoError => Status::IoError,
         Reading::Missing => Status::Missing,
         Reading::Corrupt(_) => Status::Corrupt,
         Reading::Foreign(_) => Status::Stale,
         Reading::Valid(_) | Reading::Ambiguous(_) => match verdict {
-            Verdict::One(believed, _) if believed != which => Status::Stale,
+            Belief::One(believed, _) if believed != which => Status::Stale,
             _ => Status::Valid,
         },
     }
@@ -123,71 +123,71 @@ mod tests {
             device_size: crate::units::Bytes(old.device_size.0 * 2),
             ..old
         };
-        let corrupt = Reading::Corrupt(Invalid::NoSignature);
+        let corrupt = Reading::Corrupt(NotACopy::NoSignature);
         use Reading::{Ambiguous, Foreign, IoError, Missing, Valid};
         for (primary, backup, verdict, statuses) in [
-            (Valid(old), Valid(old), Verdict::Agree(old), ["valid", "valid"]),
+            (Valid(old), Valid(old), Belief::Agree(old), ["valid", "valid"]),
             (
                 Valid(new),
                 Valid(old),
-                Verdict::One(Which::Primary, new),
+                Belief::One(Which::Primary, new),
                 ["valid", "stale"],
             ),
             (
                 Valid(old),
                 Valid(new),
-                Verdict::One(Which::Backup, new),
+                Belief::One(Which::Backup, new),
                 ["stale", "valid"],
             ),
-            (Valid(old), Valid(other), Verdict::Conflict, ["valid", "valid"]),
+            (Valid(old), Valid(other), Belief::Conflict, ["valid", "valid"]),
             (
                 Valid(old),
                 Missing,
-                Verdict::One(Which::Primary, old),
+                Belief::One(Which::Primary, old),
                 ["valid", "missing"],
             ),
             (
                 corrupt,
                 Valid(old),
-                Verdict::One(Which::Backup, old),
+                Belief::One(Which::Backup, old),
                 ["corrupt", "valid"],
             ),
             (
                 IoError,
                 Valid(old),
-                Verdict::One(Which::Backup, old),
+                Belief::One(Which::Backup, old),
                 ["io-error", "valid"],
             ),
             (
                 Foreign(new),
                 Valid(old),
-                Verdict::One(Which::Backup, old),
+                Belief::One(Which::Backup, old),
                 ["stale", "valid"],
             ),
-            (Foreign(old), corrupt, Verdict::Lost, ["stale", "corrupt"]),
-            (Foreign(old), Missing, Verdict::Foreign(old), ["stale", "missing"]),
-            (Missing, Foreign(old), Verdict::Foreign(old), ["missing", "stale"]),
-            (corrupt, Missing, Verdict::Lost, ["corrupt", "missing"]),
-            (Missing, IoError, Verdict::Lost, ["missing", "io-error"]),
-            (IoError, IoError, Verdict::Lost, ["io-error", "io-error"]),
-            (Missing, Missing, Verdict::None, ["missing", "missing"]),
-            (Ambiguous(old), Missing, Verdict::Conflict, ["valid", "missing"]),
-            (corrupt, Ambiguous(old), Verdict::Conflict, ["corrupt", "valid"]),
-            (Ambiguous(old), Valid(old), Verdict::Conflict, ["valid", "valid"]),
-            (Ambiguous(new), Valid(old), Verdict::Conflict, ["valid", "valid"]),
+            (Foreign(old), corrupt, Belief::Lost, ["stale", "corrupt"]),
+            (Foreign(old), Missing, Belief::Foreign(old), ["stale", "missing"]),
+            (Missing, Foreign(old), Belief::Foreign(old), ["missing", "stale"]),
+            (corrupt, Missing, Belief::Lost, ["corrupt", "missing"]),
+            (Missing, IoError, Belief::Lost, ["missing", "io-error"]),
+            (IoError, IoError, Belief::Lost, ["io-error", "io-error"]),
+            (Missing, Missing, Belief::None, ["missing", "missing"]),
+            (Ambiguous(old), Missing, Belief::Conflict, ["valid", "missing"]),
+            (corrupt, Ambiguous(old), Belief::Conflict, ["corrupt", "valid"]),
+            (Ambiguous(old), Valid(old), Belief::Conflict, ["valid", "valid"]),
+            (Ambiguous(new), Valid(old), Belief::Conflict, ["valid", "valid"]),
             (
                 Ambiguous(old),
                 Valid(new),
-                Verdict::One(Which::Backup, new),
+                Belief::One(Which::Backup, new),
                 ["stale", "valid"],
             ),
             (
                 Valid(new),
                 Ambiguous(old),
-                Verdict::One(Which::Primary, new),
+                Belief::One(Which::Primary, new),
                 ["valid", "stale"],
             ),
-            (Ambiguous(old), Ambiguous(new), Verdict::Conflict, ["valid", "valid"]),
+            (Ambiguous(old), Ambiguous(new), Belief::Conflict, ["valid", "valid"]),
         ] {
             assert_eq!(judge(primary, backup, true), verdict, "{primary:?} {backup:?}");
             let found = [
@@ -197,6 +197,6 @@ mod tests {
             assert_eq!(found, statuses, "{primary:?} {backup:?}");
         }
         // Bytes that this version does not know differ.
-        assert_eq!(judge(Valid(old), Valid(old), false), Verdict::Conflict);
+        assert_eq!(judge(Valid(old), Valid(old), false), Belief::Conflict);
     }
 }

@@ -11,10 +11,10 @@ pub use claim::Claim;
 pub use finding::Finding;
 pub use search::{Found, copies_in_gap};
 
-use crate::copies::{self, Reading, Status, Verdict};
+use crate::copies::{self, Belief, Reading, Status};
 use crate::mbr::{BlockZero, Foreign};
 use crate::read::ReadAt;
-use crate::superblock::{COPY, COPY_SIZE, Invalid, SuperBlock, Which};
+use crate::superblock::{COPY, COPY_SIZE, NotACopy, SuperBlock, Which};
 use crate::table::{self, Table};
 use crate::units::{Bytes, DeviceOffset, DeviceRange, LbaSize};
 use std::io;
@@ -90,13 +90,13 @@ pub struct Inspection {
     /// What stands in block 0.
     pub block_0: io::Result<BlockZero>,
     /// The table at the start of the device.
-    pub primary_table: Result<Table, table::Invalid>,
+    pub primary_table: Result<Table, table::NotATable>,
     /// The table at its end.
-    pub backup_table: Result<Table, table::Invalid>,
+    pub backup_table: Result<Table, table::NotATable>,
     /// The copies of the super block, primary first.
     pub copies: [CopyReport; 2],
     /// What the two copies say together.
-    pub verdict: Verdict,
+    pub verdict: Belief,
     superblock: Option<SuperBlock>,
 }
 
@@ -197,7 +197,7 @@ fn judge<D: ReadAt + ?Sized>(
     device: &D,
     tables: &Tables,
     copies: &[CopyReport; 2],
-    verdict: Verdict,
+    verdict: Belief,
     device_size: Bytes,
 ) -> (State, Option<SuperBlock>) {
     let Some(table) = tables.in_use() else {
@@ -205,7 +205,7 @@ fn judge<D: ReadAt + ?Sized>(
         // reservation, or all that is left of one. A trace of a table tells the second from the first.
         let table_lost = [&tables.primary, &tables.backup]
             .iter()
-            .any(|table| table.as_ref().is_err_and(table::Invalid::is_damage));
+            .any(|table| table.as_ref().is_err_and(table::NotATable::is_damage));
         let copy_there = copies
             .iter()
             .any(|copy| matches!(copy.reading, Reading::Foreign(_) | Reading::Corrupt(_)));
@@ -217,9 +217,9 @@ fn judge<D: ReadAt + ?Sized>(
         return (state, None);
     };
     let superblock = match verdict {
-        Verdict::Agree(superblock) | Verdict::One(_, superblock) => superblock,
-        Verdict::Conflict | Verdict::Lost => return (State::Damaged, None),
-        Verdict::Foreign(_) | Verdict::None => return (State::Unprepared, None),
+        Belief::Agree(superblock) | Belief::One(_, superblock) => superblock,
+        Belief::Conflict | Belief::Lost => return (State::Damaged, None),
+        Belief::Foreign(_) | Belief::None => return (State::Unprepared, None),
     };
     let mut flaws = finding::of_reservation(&superblock, table, copies, device_size, &tables.block_0);
     flaws.extend(claim_of(device, tables).map(Finding::Claimed));
@@ -293,10 +293,10 @@ fn read_copy<D: ReadAt + ?Sized>(device: &D, device_size: Bytes, table: Option<&
 /// What the bytes at `offset` are, as copy `which` of the super block that belongs to `table`.
 fn reading(bytes: &[u8; COPY_SIZE], which: Which, offset: DeviceOffset, table: Option<&Table>) -> Reading {
     match SuperBlock::decode(bytes, offset) {
-        Err(Invalid::NoSignature) => Reading::Missing,
+        Err(NotACopy::NoSignature) => Reading::Missing,
         Err(invalid) => Reading::Corrupt(invalid),
         // The other copy's signature at this place: its own offset, checked before, says that it was written for here.
-        Ok((found, _)) if found != which => Reading::Corrupt(Invalid::NoSignature),
+        Ok((found, _)) if found != which => Reading::Corrupt(NotACopy::NoSignature),
         Ok((_, superblock)) if table.is_some_and(|table| table.disk_guid() == superblock.disk_guid) => {
             Reading::Valid(superblock)
         }

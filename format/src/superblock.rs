@@ -233,7 +233,7 @@ pub struct SuperBlock {
 /// Why 4096 bytes are not a valid copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Invalid {
+pub enum NotACopy {
     /// Neither copy's signature.
     #[error("no signature of a super block")]
     NoSignature,
@@ -381,13 +381,13 @@ impl SuperBlock {
     ///
     /// # Errors
     ///
-    /// The first of [`Invalid`]'s reasons that applies.
-    pub fn decode(bytes: &[u8; COPY_SIZE], found: DeviceOffset) -> Result<(Which, Self), Invalid> {
+    /// The first of [`NotACopy`]'s reasons that applies.
+    pub fn decode(bytes: &[u8; COPY_SIZE], found: DeviceOffset) -> Result<(Which, Self), NotACopy> {
         let page: Page = zerocopy::transmute!(*bytes);
-        let which = Which::of_signature(&page.signature).ok_or(Invalid::NoSignature)?;
+        let which = Which::of_signature(&page.signature).ok_or(NotACopy::NoSignature)?;
         let computed = checksum(&page);
         if page.checksum.get() != computed {
-            return Err(Invalid::Checksum {
+            return Err(NotACopy::Checksum {
                 found: page.checksum.get(),
                 computed,
             });
@@ -397,7 +397,7 @@ impl SuperBlock {
         Ok((which, content))
     }
 
-    fn from_page(page: &Page) -> Result<Self, Invalid> {
+    fn from_page(page: &Page) -> Result<Self, NotACopy> {
         for (value, name) in [
             (page.sequence.get(), "the sequence number"),
             (page.reserved_size.get(), "the size of the reserved area"),
@@ -411,16 +411,16 @@ impl SuperBlock {
             (u64::from(page.m2p_entry.get()), "the size of an M2P entry"),
         ] {
             if value == 0 {
-                return Err(Invalid::Zero(name));
+                return Err(NotACopy::Zero(name));
             }
         }
         let uuid = Uuid::from_bytes(page.uuid);
         let disk_guid = Uuid::from_bytes_le(page.disk_guid);
         if uuid.is_nil() {
-            return Err(Invalid::Zero("the reservation's UUID"));
+            return Err(NotACopy::Zero("the reservation's UUID"));
         }
         if disk_guid.is_nil() {
-            return Err(Invalid::Zero("the disk GUID"));
+            return Err(NotACopy::Zero("the disk GUID"));
         }
         let entries = EntrySizes {
             page: entry(page.page_size),
@@ -429,7 +429,7 @@ impl SuperBlock {
             compat_m2p: entry(page.compat_m2p_entry),
         };
         if !entries.are_possible() {
-            return Err(Invalid::EntrySizes(entries));
+            return Err(NotACopy::EntrySizes(entries));
         }
         let device_size = Bytes(page.device_size.get());
         let reserved = reserved_range(page, device_size)?;
@@ -447,7 +447,7 @@ impl SuperBlock {
             address_hint: Some(PhysAddr(page.address_hint.get())).filter(|hint| hint.0 != 0),
             created: UnixTime(page.created.get()),
             updated: UnixTime(page.updated.get()),
-            creator: Creator::from_bytes(page.creator).ok_or(Invalid::Creator)?,
+            creator: Creator::from_bytes(page.creator).ok_or(NotACopy::Creator)?,
             features: Features {
                 compatible: page.features_compatible.get(),
                 read_only: page.features_read_only.get(),
@@ -462,43 +462,43 @@ impl SuperBlock {
     }
 }
 
-fn check_header(page: &Page, which: Which, found: DeviceOffset) -> Result<(), Invalid> {
+fn check_header(page: &Page, which: Which, found: DeviceOffset) -> Result<(), NotACopy> {
     if page.version_major.get() != VERSION_MAJOR {
-        return Err(Invalid::Version {
+        return Err(NotACopy::Version {
             major: page.version_major.get(),
             minor: page.version_minor.get(),
         });
     }
     let unknown = page.features_incompatible.get() & !KNOWN_FEATURES;
     if unknown != 0 {
-        return Err(Invalid::Features(unknown));
+        return Err(NotACopy::Features(unknown));
     }
     let header_size = page.header_size.get();
     if header_size < HEADER_SIZE || u64::from(header_size) > COPY.0 {
-        return Err(Invalid::HeaderSize(header_size));
+        return Err(NotACopy::HeaderSize(header_size));
     }
     if page.copy.get() != which.code() {
-        return Err(Invalid::CopyNumber(page.copy.get()));
+        return Err(NotACopy::CopyNumber(page.copy.get()));
     }
     let says = DeviceOffset(page.own_offset.get());
     if says != found {
-        return Err(Invalid::Place { says, found });
+        return Err(NotACopy::Place { says, found });
     }
     Ok(())
 }
 
-fn reserved_range(page: &Page, device_size: Bytes) -> Result<DeviceRange, Invalid> {
+fn reserved_range(page: &Page, device_size: Bytes) -> Result<DeviceRange, NotACopy> {
     let base = DeviceOffset(page.reserved_base.get());
     let size = Bytes(page.reserved_size.get());
     let reserved = DeviceRange::new(base, size)
         .filter(|reserved| reserved.end() <= DeviceOffset(device_size.0))
-        .ok_or(Invalid::ReservedOutside {
+        .ok_or(NotACopy::ReservedOutside {
             base,
             size,
             device_size,
         })?;
     if !base.is_aligned(COPY) || !size.is_aligned(SUPERPAGE) {
-        return Err(Invalid::ReservedMisaligned { base, size });
+        return Err(NotACopy::ReservedMisaligned { base, size });
     }
     let own = DeviceRange::clamped(DeviceOffset(page.own_offset.get()), COPY);
     if Which::BOTH
@@ -507,7 +507,7 @@ fn reserved_range(page: &Page, device_size: Bytes) -> Result<DeviceRange, Invali
         .chain([own])
         .any(|copy| copy.overlaps(reserved))
     {
-        return Err(Invalid::ReservedCoversCopy(reserved));
+        return Err(NotACopy::ReservedCoversCopy(reserved));
     }
     Ok(reserved)
 }

@@ -52,7 +52,7 @@ fn every_single_bit_flip_is_detected() {
 fn a_copy_read_from_elsewhere_is_invalid() {
     let bytes = sample().encode(Which::Primary);
     let elsewhere = Which::Backup.offset();
-    let expected = Invalid::Place {
+    let expected = NotACopy::Place {
         says: Which::Primary.offset(),
         found: elsewhere,
     };
@@ -61,13 +61,13 @@ fn a_copy_read_from_elsewhere_is_invalid() {
 
 #[test]
 fn forged_fields_with_a_right_checksum_are_refused() {
-    let reserved_outside = |base, size| Invalid::ReservedOutside {
+    let reserved_outside = |base, size| NotACopy::ReservedOutside {
         base: DeviceOffset(base),
         size: Bytes(size),
         device_size: Bytes(512 * MIB),
     };
     let entry_sizes = |page, frame_table, m2p, compat_m2p| {
-        Invalid::EntrySizes(EntrySizes {
+        NotACopy::EntrySizes(EntrySizes {
             page: Bytes(page),
             frame_table: Bytes(frame_table),
             m2p: Bytes(m2p),
@@ -75,34 +75,34 @@ fn forged_fields_with_a_right_checksum_are_refused() {
         })
     };
     type Forgery = fn(&mut Page);
-    let table: &[(Forgery, Invalid)] = &[
-        (|p| p.version_major = 2.into(), Invalid::Version { major: 2, minor: 0 }),
-        (|p| p.version_major = 0.into(), Invalid::Version { major: 0, minor: 0 }),
-        (|p| p.features_incompatible = 0x10.into(), Invalid::Features(0x10)),
-        (|p| p.header_size = 207.into(), Invalid::HeaderSize(207)),
-        (|p| p.header_size = 4097.into(), Invalid::HeaderSize(4097)),
-        (|p| p.copy = 1.into(), Invalid::CopyNumber(1)),
-        (|p| p.sequence = 0.into(), Invalid::Zero("the sequence number")),
-        (|p| p.uuid = [0; 16], Invalid::Zero("the reservation's UUID")),
-        (|p| p.disk_guid = [0; 16], Invalid::Zero("the disk GUID")),
+    let table: &[(Forgery, NotACopy)] = &[
+        (|p| p.version_major = 2.into(), NotACopy::Version { major: 2, minor: 0 }),
+        (|p| p.version_major = 0.into(), NotACopy::Version { major: 0, minor: 0 }),
+        (|p| p.features_incompatible = 0x10.into(), NotACopy::Features(0x10)),
+        (|p| p.header_size = 207.into(), NotACopy::HeaderSize(207)),
+        (|p| p.header_size = 4097.into(), NotACopy::HeaderSize(4097)),
+        (|p| p.copy = 1.into(), NotACopy::CopyNumber(1)),
+        (|p| p.sequence = 0.into(), NotACopy::Zero("the sequence number")),
+        (|p| p.uuid = [0; 16], NotACopy::Zero("the reservation's UUID")),
+        (|p| p.disk_guid = [0; 16], NotACopy::Zero("the disk GUID")),
         (
             |p| p.reserved_size = 0.into(),
-            Invalid::Zero("the size of the reserved area"),
+            NotACopy::Zero("the size of the reserved area"),
         ),
         (
             |p| p.reserved_base = 0.into(),
-            Invalid::Zero("the base of the reserved area"),
+            NotACopy::Zero("the base of the reserved area"),
         ),
         (
             |p| p.namespace_size = 0.into(),
-            Invalid::Zero("the size of the namespace"),
+            NotACopy::Zero("the size of the namespace"),
         ),
-        (|p| p.page_size = 0.into(), Invalid::Zero("the page size")),
+        (|p| p.page_size = 0.into(), NotACopy::Zero("the page size")),
         (
             |p| p.frame_table_entry = 0.into(),
-            Invalid::Zero("the size of a frame table entry"),
+            NotACopy::Zero("the size of a frame table entry"),
         ),
-        (|p| p.m2p_entry = 0.into(), Invalid::Zero("the size of an M2P entry")),
+        (|p| p.m2p_entry = 0.into(), NotACopy::Zero("the size of an M2P entry")),
         (
             |p| p.reserved_base = (510 * MIB).into(),
             reserved_outside(510 * MIB, 6 * MIB),
@@ -117,21 +117,21 @@ fn forged_fields_with_a_right_checksum_are_refused() {
         ),
         (
             |p| p.reserved_size = (5 * MIB).into(),
-            Invalid::ReservedMisaligned {
+            NotACopy::ReservedMisaligned {
                 base: DeviceOffset(2 * MIB),
                 size: Bytes(5 * MIB),
             },
         ),
         (
             |p| p.reserved_base = (2 * MIB + 512).into(),
-            Invalid::ReservedMisaligned {
+            NotACopy::ReservedMisaligned {
                 base: DeviceOffset(2 * MIB + 512),
                 size: Bytes(6 * MIB),
             },
         ),
         (
             |p| p.reserved_base = MIB.into(),
-            Invalid::ReservedCoversCopy(DeviceRange::new(DeviceOffset(MIB), Bytes(6 * MIB)).unwrap()),
+            NotACopy::ReservedCoversCopy(DeviceRange::new(DeviceOffset(MIB), Bytes(6 * MIB)).unwrap()),
         ),
         (|p| p.page_size = 2048.into(), entry_sizes(2048, 32, 8, 0)),
         (|p| p.page_size = 4097.into(), entry_sizes(4097, 32, 8, 0)),
@@ -145,8 +145,8 @@ fn forged_fields_with_a_right_checksum_are_refused() {
             },
             entry_sizes(1 << 30, 32, (2 << 20) + 1, 0),
         ),
-        (|p| p.creator = [0xff; CREATOR_SIZE], Invalid::Creator),
-        (|p| p.creator[30] = b'x', Invalid::Creator),
+        (|p| p.creator = [0xff; CREATOR_SIZE], NotACopy::Creator),
+        (|p| p.creator[30] = b'x', NotACopy::Creator),
     ];
     for (change, expected) in table {
         let bytes = forged(Which::Primary, change);

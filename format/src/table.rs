@@ -109,7 +109,7 @@ const _: () = assert!(size_of::<RawHeader>() == 92);
 /// Why there is no valid table in a place.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Invalid {
+pub enum NotATable {
     /// No signature.
     #[error("no GPT signature")]
     NoSignature,
@@ -169,7 +169,7 @@ pub enum Invalid {
     PartitionsOverlap(u32, u32),
 }
 
-impl Invalid {
+impl NotATable {
     /// Whether something of a table is there, or may be, as opposed to nothing.
     pub fn is_damage(&self) -> bool {
         !matches!(self, Self::NoSignature)
@@ -193,7 +193,7 @@ impl Table {
         lba_size: LbaSize,
         place: Place,
         header_at: Lba,
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, NotATable> {
         let block = read_block(device, device_size, lba_size, header_at)?;
         Self::of_block(device, device_size, lba_size, place, header_at, &block)
     }
@@ -210,10 +210,10 @@ impl Table {
         place: Place,
         header_at: Lba,
         block: &[u8],
-    ) -> Result<Self, Invalid> {
+    ) -> Result<Self, NotATable> {
         let header = header(block)?;
         if header.primary_lba != header_at.0 {
-            return Err(Invalid::Misplaced {
+            return Err(NotATable::Misplaced {
                 found: header_at,
                 says: Lba(header.primary_lba),
             });
@@ -221,9 +221,9 @@ impl Table {
         let count = header.number_of_partition_entries;
         let size = header.size_of_partition_entry;
         if size != ENTRY_SIZE || count == 0 || count > MAX_ENTRIES {
-            return Err(Invalid::Entries { count, size });
+            return Err(NotATable::Entries { count, size });
         }
-        let ranges = Ranges::of(&header, lba_size, device_size, place).ok_or(Invalid::Geometry {
+        let ranges = Ranges::of(&header, lba_size, device_size, place).ok_or(NotATable::Geometry {
             entries: Lba(header.partition_entry_lba),
             first: Lba(header.first_usable_lba),
             last: Lba(header.last_usable_lba),
@@ -231,7 +231,7 @@ impl Table {
         let mut bytes = vec![0; usize::try_from(ranges.entries.size().0).unwrap_or(0)];
         device
             .read_exact_at(ranges.entries.base(), &mut bytes)
-            .map_err(Invalid::Io)?;
+            .map_err(NotATable::Io)?;
         let entries = entries(&header, bytes)?;
         let partitions = partitions(&entries, lba_size, ranges.usable)?;
         Ok(Self {
@@ -355,31 +355,31 @@ pub(crate) fn read_block<D: ReadAt + ?Sized>(
     device_size: Bytes,
     lba_size: LbaSize,
     at: Lba,
-) -> Result<Vec<u8>, Invalid> {
+) -> Result<Vec<u8>, NotATable> {
     if last_lba(lba_size, device_size).is_none_or(|last| at > last) {
-        return Err(Invalid::NoSignature);
+        return Err(NotATable::NoSignature);
     }
-    let offset = lba_size.offset_of(at).ok_or(Invalid::NoSignature)?;
+    let offset = lba_size.offset_of(at).ok_or(NotATable::NoSignature)?;
     let mut block = vec![0; usize::try_from(lba_size.bytes().0).unwrap_or(0)];
-    device.read_exact_at(offset, &mut block).map_err(Invalid::Io)?;
+    device.read_exact_at(offset, &mut block).map_err(NotATable::Io)?;
     Ok(block)
 }
 
 /// The header that a block holds.
-fn header(block: &[u8]) -> Result<GPTHeader, Invalid> {
-    let (raw, _) = RawHeader::ref_from_prefix(block).map_err(|_| Invalid::NoSignature)?;
+fn header(block: &[u8]) -> Result<GPTHeader, NotATable> {
+    let (raw, _) = RawHeader::ref_from_prefix(block).map_err(|_| NotATable::NoSignature)?;
     if raw.signature != *SIGNATURE {
-        return Err(Invalid::NoSignature);
+        return Err(NotATable::NoSignature);
     }
     if raw.revision.get() != REVISION {
-        return Err(Invalid::Revision(raw.revision.get()));
+        return Err(NotATable::Revision(raw.revision.get()));
     }
     let size = raw.header_size.get();
     let bytes = usize::try_from(size)
         .ok()
         .filter(|_| size >= HEADER_SIZE)
         .and_then(|size| block.get(..size))
-        .ok_or(Invalid::HeaderSize(size))?;
+        .ok_or(NotATable::HeaderSize(size))?;
     let checksum_at = std::mem::offset_of!(RawHeader, checksum);
     let (before, rest) = bytes.split_at_checked(checksum_at).unwrap_or((bytes, &[]));
     let mut hasher = crc32fast::Hasher::new();
@@ -405,11 +405,11 @@ fn header(block: &[u8]) -> Result<GPTHeader, Invalid> {
     })
 }
 
-fn checked(what: &'static str, found: u32, computed: u32) -> Result<(), Invalid> {
+fn checked(what: &'static str, found: u32, computed: u32) -> Result<(), NotATable> {
     if found == computed {
         return Ok(());
     }
-    Err(Invalid::Checksum { what, found, computed })
+    Err(NotATable::Checksum { what, found, computed })
 }
 
 struct Ranges {
@@ -444,7 +444,7 @@ impl Ranges {
 
 /// The entries that `header` has, of the blocks that hold them. Most are unused, and all of these are alike: what gptman does for each
 /// would take longer than everything else.
-fn entries(header: &GPTHeader, mut blocks: Vec<u8>) -> Result<Vec<GPTPartitionEntry>, Invalid> {
+fn entries(header: &GPTHeader, mut blocks: Vec<u8>) -> Result<Vec<GPTPartitionEntry>, NotATable> {
     let count = usize::try_from(header.number_of_partition_entries).unwrap_or(0);
     blocks.truncate(count.saturating_mul(ENTRY_BYTES));
     checked("entries", header.partition_entry_array_crc32, crc32fast::hash(&blocks))?;
@@ -456,7 +456,7 @@ fn entries(header: &GPTHeader, mut blocks: Vec<u8>) -> Result<Vec<GPTPartitionEn
             unused.clone()
         } else {
             let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
-            GPTPartitionEntry::read_from(&mut padded).map_err(Invalid::Entry)?
+            GPTPartitionEntry::read_from(&mut padded).map_err(NotATable::Entry)?
         });
     }
     Ok(entries)
@@ -466,12 +466,12 @@ fn partitions(
     entries: &[GPTPartitionEntry],
     lba_size: LbaSize,
     usable: DeviceRange,
-) -> Result<Vec<Partition>, Invalid> {
+) -> Result<Vec<Partition>, NotATable> {
     let mut partitions = Vec::new();
     for (number, entry) in (1u32..).zip(entries).filter(|(_, entry)| entry.is_used()) {
         let range = partition_range(entry, lba_size)
             .filter(|range| usable.contains(*range))
-            .ok_or(Invalid::PartitionOutside(number))?;
+            .ok_or(NotATable::PartitionOutside(number))?;
         partitions.push(Partition {
             number,
             range,
@@ -483,7 +483,7 @@ fn partitions(
     partitions.sort_by_key(|partition| partition.range.base());
     for (before, after) in partitions.iter().zip(partitions.iter().skip(1)) {
         if before.range.overlaps(after.range) {
-            return Err(Invalid::PartitionsOverlap(before.number, after.number));
+            return Err(NotATable::PartitionsOverlap(before.number, after.number));
         }
     }
     Ok(partitions)

@@ -29,7 +29,7 @@ pub enum Error {
         /// The table's file.
         path: PathBuf,
         /// What is wrong with it.
-        invalid: nfit::Invalid,
+        invalid: nfit::NotAnNfit,
     },
 }
 

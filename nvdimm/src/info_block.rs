@@ -51,7 +51,7 @@ pub struct Fsdax {
 /// Why there is no fsdax device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Invalid {
+pub enum NotFsdax {
     /// There is no info block: the namespace is raw.
     #[error("there is no info block")]
     Absent,
@@ -111,24 +111,24 @@ pub fn read_at(bytes: &impl ReadAt, offset: NamespaceOffset) -> io::Result<[u8; 
 /// # Errors
 ///
 /// Why there is no fsdax device that could be believed.
-pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, Invalid> {
+pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, NotFsdax> {
     let block: &Block = zerocopy::transmute_ref!(bytes);
     if block.signature != *FSDAX_SIGNATURE {
         let other = OTHER_SIGNATURES
             .iter()
             .find(|(signature, _)| block.signature == **signature);
-        return Err(other.map_or(Invalid::Absent, |(_, mode)| Invalid::OtherMode(*mode)));
+        return Err(other.map_or(NotFsdax::Absent, |(_, mode)| NotFsdax::OtherMode(*mode)));
     }
     if checksum(bytes) != block.checksum.get() {
-        return Err(Invalid::Checksum);
+        return Err(NotFsdax::Checksum);
     }
     if block.version_major.get() != 1 {
-        return Err(Invalid::Version(block.version_major.get()));
+        return Err(NotFsdax::Version(block.version_major.get()));
     }
     let map = match block.mode.get() {
         1 => MemoryMap::Memory,
         2 => MemoryMap::Device,
-        _ => return Err(Invalid::Value("mode")),
+        _ => return Err(NotFsdax::Value("mode")),
     };
     // Before minor version 1 there was no padding, and its fields were not zeroed.
     let padded = block.version_minor.get() >= 1;
@@ -140,7 +140,7 @@ pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, Invalid>
     let data_offset = Bytes(block.data_offset.get());
     // The info block itself lies before the data.
     if data_offset < RESERVE {
-        return Err(Invalid::Value("data offset"));
+        return Err(NotFsdax::Value("data offset"));
     }
     let start = namespace
         .base()
@@ -152,7 +152,7 @@ pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, Invalid>
         .zip(end)
         .and_then(|(start, end)| PhysRange::between(start, end))
         .filter(|range| !range.is_empty() && namespace.contains(*range))
-        .ok_or(Invalid::Outside(namespace))?;
+        .ok_or(NotFsdax::Outside(namespace))?;
     Ok(Fsdax {
         uuid: Uuid::from_bytes(block.uuid),
         namespace_uuid: Some(Uuid::from_bytes(block.parent_uuid)).filter(|uuid| !uuid.is_nil()),
@@ -306,28 +306,28 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_no_fsdax_info_block_is_refused() {
-        assert_eq!(fsdax(&[0; SIZE], namespace()), Err(Invalid::Absent));
+        assert_eq!(fsdax(&[0; SIZE], namespace()), Err(NotFsdax::Absent));
         let renamed = |signature: &[u8; 16]| block(|b| b[..16].copy_from_slice(signature));
         assert_eq!(
             fsdax(&renamed(b"NVDIMM_DAX_INFO\0"), namespace()),
-            Err(Invalid::OtherMode(Mode::Devdax))
+            Err(NotFsdax::OtherMode(Mode::Devdax))
         );
         assert_eq!(
             fsdax(&renamed(b"BTT_ARENA_INFO\0\0"), namespace()),
-            Err(Invalid::OtherMode(Mode::Sector))
+            Err(NotFsdax::OtherMode(Mode::Sector))
         );
         let mut flipped = block(|_| {});
         flipped[100] ^= 1;
-        assert_eq!(fsdax(&flipped, namespace()), Err(Invalid::Checksum));
-        assert_eq!(fsdax(&block(|b| b[52] = 2), namespace()), Err(Invalid::Version(2)));
-        assert_eq!(fsdax(&block(|b| b[72] = 3), namespace()), Err(Invalid::Value("mode")));
+        assert_eq!(fsdax(&flipped, namespace()), Err(NotFsdax::Checksum));
+        assert_eq!(fsdax(&block(|b| b[52] = 2), namespace()), Err(NotFsdax::Version(2)));
+        assert_eq!(fsdax(&block(|b| b[72] = 3), namespace()), Err(NotFsdax::Value("mode")));
         assert_eq!(
             fsdax(&block(|b| b[56..64].fill(0)), namespace()),
-            Err(Invalid::Value("data offset"))
+            Err(NotFsdax::Value("data offset"))
         );
         for change in [(56..64, 0xff), (80..84, 0xff)] {
             let bytes = block(|b| b[change.0.clone()].fill(change.1));
-            assert_eq!(fsdax(&bytes, namespace()), Err(Invalid::Outside(namespace())));
+            assert_eq!(fsdax(&bytes, namespace()), Err(NotFsdax::Outside(namespace())));
         }
     }
 }

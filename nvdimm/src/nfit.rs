@@ -130,7 +130,7 @@ impl State {
 /// Why bytes are not an NFIT.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Invalid {
+pub enum NotAnNfit {
     /// Too short, or of another signature.
     #[error("is not an NFIT")]
     Signature,
@@ -229,13 +229,13 @@ const _: () = {
 /// # Errors
 ///
 /// Why the bytes are not an NFIT.
-pub fn parse(table: &[u8]) -> Result<Nfit, Invalid> {
+pub fn parse(table: &[u8]) -> Result<Nfit, NotAnNfit> {
     let mut nfit = Nfit::default();
     let mut mappings = Vec::new();
     let mut rest = body(table)?;
     while !rest.is_empty() {
         let offset = table.len().saturating_sub(rest.len());
-        let fits = || Invalid::Structure(offset);
+        let fits = || NotAnNfit::Structure(offset);
         let kind_and_length = U16::read_from_prefix(rest)
             .ok()
             .and_then(|(kind, tail)| Some((kind.get(), U16::read_from_prefix(tail).ok()?.0.get())));
@@ -308,23 +308,23 @@ fn state(index: u16, mappings: &[&RegionMapping]) -> State {
 }
 
 /// The structures, once the table is known to be whole.
-fn body(table: &[u8]) -> Result<&[u8], Invalid> {
+fn body(table: &[u8]) -> Result<&[u8], NotAnNfit> {
     if !table.starts_with(b"NFIT") {
-        return Err(Invalid::Signature);
+        return Err(NotAnNfit::Signature);
     }
     let says = table
         .get(4..8)
         .and_then(|bytes| U32::read_from_bytes(bytes).ok())
-        .ok_or(Invalid::Signature)?
+        .ok_or(NotAnNfit::Signature)?
         .get();
     if usize::try_from(says) != Ok(table.len()) {
-        return Err(Invalid::Length {
+        return Err(NotAnNfit::Length {
             says,
             found: table.len(),
         });
     }
     if table.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) != 0 {
-        return Err(Invalid::Checksum);
+        return Err(NotAnNfit::Checksum);
     }
-    table.get(HEADER..).ok_or(Invalid::Signature)
+    table.get(HEADER..).ok_or(NotAnNfit::Signature)
 }

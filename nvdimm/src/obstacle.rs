@@ -41,7 +41,7 @@ pub enum Obstacle {
     NoDriver,
     /// Its info block is not one that could be believed.
     #[error(transparent)]
-    InfoBlock(#[from] info_block::Invalid),
+    InfoBlock(#[from] info_block::NotFsdax),
     /// Its info block describes a device that does not fit in it.
     #[error("its info block does not fit in it")]
     Outside,

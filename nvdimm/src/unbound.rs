@@ -4,7 +4,7 @@
 //! then pfn, then dax, else raw), `btt_devs.c` (`nd_btt_version`: at 4 KiB, or for labelled namespaces at 0), `pfn_devs.c`
 //! (`nd_pfn_validate`: an info block of another namespace is none).
 
-use crate::info_block::{self, Fsdax, Invalid, MemoryMap};
+use crate::info_block::{self, Fsdax, MemoryMap, NotFsdax};
 use crate::mode::Mode;
 use crate::obstacle::Obstacle;
 use std::io;
@@ -45,19 +45,19 @@ pub fn foresee(unbound: &Unbound, range: PhysRange, bytes: &impl ReadAt) -> io::
         return raw;
     }
     let block = info_block::read_at(bytes, NamespaceOffset(0))?;
-    if let Err(Invalid::OtherMode(Mode::Sector)) = info_block::fsdax(&block, range) {
+    if let Err(NotFsdax::OtherMode(Mode::Sector)) = info_block::fsdax(&block, range) {
         return Ok(WillBe::Unusable(Mode::Sector, Obstacle::Sector));
     }
     let block = info_block::read_at(bytes, info_block::OFFSET)?;
     match info_block::fsdax(&block, range) {
-        Err(Invalid::Absent) => raw,
+        Err(NotFsdax::Absent) => raw,
         Ok(Fsdax { namespace_uuid, .. }) if namespace_uuid != unbound.uuid => raw,
         Ok(Fsdax {
             map: MemoryMap::Device, ..
         }) => Ok(WillBe::Unusable(Mode::Fsdax, Obstacle::MapOnDevice)),
         Ok(Fsdax { device_range, .. }) => Ok(WillBe::Block(Mode::Fsdax, device_range)),
-        Err(Invalid::OtherMode(Mode::Sector)) => Ok(WillBe::Unusable(Mode::Sector, Obstacle::Sector)),
-        Err(Invalid::OtherMode(_)) => Ok(WillBe::Unusable(Mode::Devdax, Obstacle::Devdax)),
+        Err(NotFsdax::OtherMode(Mode::Sector)) => Ok(WillBe::Unusable(Mode::Sector, Obstacle::Sector)),
+        Err(NotFsdax::OtherMode(_)) => Ok(WillBe::Unusable(Mode::Devdax, Obstacle::Devdax)),
         // What the driver makes of it is hard to say, and nothing has to be reported before it has.
         Err(error) => Ok(WillBe::Unusable(Mode::Fsdax, error.into())),
     }
@@ -126,7 +126,7 @@ mod tests {
         damaged[4096 + 60] ^= 1;
         assert_eq!(
             foreseen(&unbound, &damaged),
-            WillBe::Unusable(Mode::Fsdax, Obstacle::InfoBlock(Invalid::Checksum))
+            WillBe::Unusable(Mode::Fsdax, Obstacle::InfoBlock(NotFsdax::Checksum))
         );
         let devdax = bytes(b"NVDIMM_DAX_INFO\0");
         assert_eq!(

@@ -4,7 +4,7 @@ use crate::clearing::Clearing;
 use crate::gpt::{Tables, header_at};
 use crate::step::{self, SIGNATURE_SIZE, Step};
 use std::io;
-use xen_pmem_format::copies::{Reading, Verdict};
+use xen_pmem_format::copies::{Belief, Reading};
 use xen_pmem_format::inspect::{Found, Inspection};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::{COPY_SIZE, SuperBlock, Which};
@@ -196,7 +196,7 @@ pub fn erase(which: Which, offset: DeviceOffset) -> Vec<Step> {
 /// primary one. Where a reader goes by none, the primary ones.
 pub fn in_use(inspection: &Inspection) -> (Which, Place) {
     let copy = match inspection.verdict {
-        Verdict::One(believed, _) => believed,
+        Belief::One(believed, _) => believed,
         _ => Which::Primary,
     };
     let table = inspection.table().map_or(Place::Primary, |table| table.place());

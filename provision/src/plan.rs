@@ -14,7 +14,7 @@ use std::io;
 use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::{CopyReport, Inspection, inspect};
 use xen_pmem_format::read::ReadAt;
-use xen_pmem_format::superblock::{COPY_SIZE, Invalid, SuperBlock, Which};
+use xen_pmem_format::superblock::{COPY_SIZE, NotACopy, SuperBlock, Which};
 use xen_pmem_format::table::Place;
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, LbaSize};
 
@@ -262,7 +262,7 @@ fn refuse_newer_copy(copy: &CopyReport) -> Result<(), Refusal> {
         Reading::Valid(superblock) | Reading::Ambiguous(superblock) | Reading::Foreign(superblock) => {
             refuse_unknown_features(copy.which, copy.offset, &superblock)
         }
-        Reading::Corrupt(invalid @ (Invalid::Version { .. } | Invalid::Features(_))) => Err(Refusal::Newer {
+        Reading::Corrupt(invalid @ (NotACopy::Version { .. } | NotACopy::Features(_))) => Err(Refusal::Newer {
             which: copy.which,
             offset: copy.offset,
             why: invalid.to_string(),

@@ -184,7 +184,7 @@ pub fn foreign_in<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io
 /// The partition table, or what is left of one.
 fn table(inspection: &Inspection) -> Option<Trace> {
     let damaged =
-        |table: &Result<_, xen_pmem_format::table::Invalid>| table.as_ref().is_err_and(|error| error.is_damage());
+        |table: &Result<_, xen_pmem_format::table::NotATable>| table.as_ref().is_err_and(|error| error.is_damage());
     let (what, place) = if let Some(table) = inspection.table() {
         (
             format!("a GPT with {} partition(s)", table.partitions().len()),

@@ -10,7 +10,7 @@ use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Grade {
     /// As it should be.
     Good,
     /// Reports work without it, or less well.
@@ -21,7 +21,7 @@ pub enum Verdict {
     Skipped,
 }
 
-impl Verdict {
+impl Grade {
     /// The word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ pub struct Step {
     /// What was looked at, in a word or two.
     pub name: &'static str,
     /// How it went.
-    pub verdict: Verdict,
+    pub verdict: Grade,
     /// What was found.
     pub found: String,
     /// What to do about it.
@@ -47,7 +47,7 @@ pub struct Step {
 }
 
 impl Step {
-    fn new(name: &'static str, verdict: Verdict, found: impl Into<String>) -> Self {
+    fn new(name: &'static str, verdict: Grade, found: impl Into<String>) -> Self {
         Self {
             name,
             verdict,
@@ -65,37 +65,37 @@ impl Step {
 
     /// A step that was not taken, because of another.
     pub fn skipped(name: &'static str, because: &str) -> Self {
-        Self::new(name, Verdict::Skipped, because)
+        Self::new(name, Grade::Skipped, because)
     }
 }
 
 /// Whether this is a Dom0 that can report.
 pub fn host(found: &Result<(), Unfit>) -> Vec<Step> {
-    let xen = || Step::new("Xen", Verdict::Good, "this is a Xen host");
-    let dom0 = || Step::new("Dom0", Verdict::Good, "this is Dom0");
+    let xen = || Step::new("Xen", Grade::Good, "this is a Xen host");
+    let dom0 = || Step::new("Dom0", Grade::Good, "this is Dom0");
     match found {
-        Ok(()) => vec![xen(), dom0(), Step::new("PV", Verdict::Good, "Dom0 is a PV guest")],
+        Ok(()) => vec![xen(), dom0(), Step::new("PV", Grade::Good, "Dom0 is a PV guest")],
         Err(unfit @ (Unfit::NotXen(_) | Unfit::Io { .. } | Unfit::Sysfs(_))) => vec![
-            Step::new("Xen", Verdict::Bad, unfit.to_string())
+            Step::new("Xen", Grade::Bad, unfit.to_string())
                 .hint("boot Xen (Debian: install xen-system-amd64, and choose it in the boot menu)"),
         ],
         Err(unfit @ Unfit::NotDom0) => vec![
             xen(),
-            Step::new("Dom0", Verdict::Bad, unfit.to_string()).hint("run it in Dom0"),
+            Step::new("Dom0", Grade::Bad, unfit.to_string()).hint("run it in Dom0"),
         ],
         Err(unfit @ Unfit::Pvh) => vec![
             xen(),
             dom0(),
-            Step::new("PV", Verdict::Bad, unfit.to_string()).hint("remove dom0=pvh from Xen's command line"),
+            Step::new("PV", Grade::Bad, unfit.to_string()).hint("remove dom0=pvh from Xen's command line"),
         ],
     }
 }
 
 /// Modules that persistent memory takes in Dom0, and what is missing without each.
-const MODULES: [(&str, &str, Verdict); 3] = [
-    ("libnvdimm", "regions and namespaces", Verdict::Bad),
-    ("nfit", "NVDIMMs that firmware lists", Verdict::Bad),
-    ("nd_pmem", "block devices", Verdict::Note),
+const MODULES: [(&str, &str, Grade); 3] = [
+    ("libnvdimm", "regions and namespaces", Grade::Bad),
+    ("nfit", "NVDIMMs that firmware lists", Grade::Bad),
+    ("nd_pmem", "block devices", Grade::Note),
 ];
 
 /// Whether the drivers are there.
@@ -111,7 +111,7 @@ pub fn modules(sysfs: &SysfsRoot) -> Vec<Step> {
         .collect();
     if steps.is_empty() {
         let names = MODULES.map(|(module, _, _)| module).join(", ");
-        return vec![Step::new("modules", Verdict::Good, format!("{names} are loaded"))];
+        return vec![Step::new("modules", Grade::Good, format!("{names} are loaded"))];
     }
     steps
 }
@@ -122,16 +122,16 @@ pub fn firmware(answer: &Result<Option<Nfit>, firmware::Error>) -> Vec<Step> {
     let nfit = match answer {
         Ok(Some(nfit)) => nfit,
         Ok(None) => {
-            return vec![step(Verdict::Note, "firmware has no NFIT: no NVDIMMs at boot".to_owned())
+            return vec![step(Grade::Note, "firmware has no NFIT: no NVDIMMs at boot".to_owned())
                 .hint("look into the firmware's set-up whether NVDIMMs are enabled; memory of `memmap=` and NVDIMMs plugged in later have none")];
         }
         Err(error @ firmware::Error::Invalid { .. }) => {
-            return vec![step(Verdict::Bad, error.to_string()).hint("update the firmware")];
+            return vec![step(Grade::Bad, error.to_string()).hint("update the firmware")];
         }
         Err(error @ firmware::Error::Io { error: why, .. }) if why.kind() == std::io::ErrorKind::PermissionDenied => {
-            return vec![step(Verdict::Bad, error.to_string()).hint("run as root")];
+            return vec![step(Grade::Bad, error.to_string()).hint("run as root")];
         }
-        Err(error) => return vec![step(Verdict::Bad, error.to_string())],
+        Err(error) => return vec![step(Grade::Bad, error.to_string())],
     };
     let which = |is: fn(&Range) -> bool| {
         let ranges = nfit.ranges.iter().filter(|range| is(range));
@@ -141,25 +141,23 @@ pub fn firmware(answer: &Result<Option<Nfit>, firmware::Error>) -> Vec<Step> {
     let mut steps = Vec::new();
     if let Some(ranges) = which(|range| range.state.obstacle().is_some()) {
         let found = format!("NVDIMMs behind {ranges} are not armed or not mapped");
-        steps.push(step(Verdict::Bad, found).hint("see `ndctl list -DH`; the hypervisor takes no report on them"));
+        steps.push(step(Grade::Bad, found).hint("see `ndctl list -DH`; the hypervisor takes no report on them"));
     }
     if let Some(ranges) = which(|range| !range.write_back) {
         let found = format!("firmware does not allow {ranges} to be mapped write-back, as Xen maps its structures");
-        steps.push(step(Verdict::Bad, found).hint("update the firmware; the hypervisor takes no report on them"));
+        steps.push(step(Grade::Bad, found).hint("update the firmware; the hypervisor takes no report on them"));
     }
     if let Some(ranges) = which(|range| range.state.has_lost_data()) {
         let found =
             format!("NVDIMMs behind {ranges} failed to save, restore or flush: data written earlier may be lost");
-        steps.push(step(Verdict::Note, found).hint("check the data on their partitions; reports work"));
+        steps.push(step(Grade::Note, found).hint("check the data on their partitions; reports work"));
     }
     for left_out in &nfit.left_out {
-        steps.push(
-            step(Verdict::Note, format!("firmware's NFIT: {left_out}")).hint("update the firmware; reports work"),
-        );
+        steps.push(step(Grade::Note, format!("firmware's NFIT: {left_out}")).hint("update the firmware; reports work"));
     }
     if steps.is_empty() {
         steps.push(step(
-            Verdict::Good,
+            Grade::Good,
             format!("firmware lists {} of persistent memory", ranges_of(nfit.ranges.len())),
         ));
     }
@@ -178,7 +176,7 @@ fn ranges_of(count: usize) -> String {
 pub fn namespaces(devices: &[Device]) -> Vec<Step> {
     if devices.is_empty() {
         return vec![
-            Step::new("namespaces", Verdict::Bad, "there is no persistent memory")
+            Step::new("namespaces", Grade::Bad, "there is no persistent memory")
                 .hint("`ndctl list -RNi` shows regions and what could become a namespace"),
         ];
     }
@@ -188,12 +186,12 @@ pub fn namespaces(devices: &[Device]) -> Vec<Step> {
             let name = &device.device;
             let found = |word: &str| format!("{name}: {word}");
             match device.mode {
-                Mode::Fsdax => Step::new("namespaces", Verdict::Good, found("fsdax")),
-                Mode::Raw => Step::new("namespaces", Verdict::Good, found("raw")),
-                Mode::Image => Step::new("namespaces", Verdict::Note, found("an image")),
-                Mode::Devdax => Step::new("namespaces", Verdict::Note, found("devdax: it has no block device, and cannot be prepared"))
+                Mode::Fsdax => Step::new("namespaces", Grade::Good, found("fsdax")),
+                Mode::Raw => Step::new("namespaces", Grade::Good, found("raw")),
+                Mode::Image => Step::new("namespaces", Grade::Note, found("an image")),
+                Mode::Devdax => Step::new("namespaces", Grade::Note, found("devdax: it has no block device, and cannot be prepared"))
                     .hint("ndctl create-namespace --reconfig=NAMESPACE --mode=fsdax --map=mem gives it one, and gives up its content"),
-                Mode::Sector => Step::new("namespaces", Verdict::Note, found("sector (BTT): its blocks have no fixed address; it cannot be prepared"))
+                Mode::Sector => Step::new("namespaces", Grade::Note, found("sector (BTT): its blocks have no fixed address; it cannot be prepared"))
                     .hint("ndctl create-namespace --reconfig=NAMESPACE --mode=fsdax --map=mem changes that, and gives up its content"),
             }
         })
@@ -209,14 +207,14 @@ pub fn superblocks(devices: &[Device]) -> Vec<Step> {
             let reason = device.reason.as_deref().unwrap_or("no reason was given");
             let step = |verdict, found: String| Step::new("super blocks", verdict, format!("{name}: {found}"));
             match device.state {
-                State::Prepared => step(Verdict::Good, "prepared".to_owned()),
-                State::Degraded => step(Verdict::Note, format!("prepared, and degraded: {reason}"))
+                State::Prepared => step(Grade::Good, "prepared".to_owned()),
+                State::Degraded => step(Grade::Note, format!("prepared, and degraded: {reason}"))
                     .hint(format!("xen-pmem-provision repair {name}")),
                 State::Damaged => {
-                    step(Verdict::Bad, format!("damaged: {reason}")).hint(format!("xen-pmem-provision verify {name}"))
+                    step(Grade::Bad, format!("damaged: {reason}")).hint(format!("xen-pmem-provision verify {name}"))
                 }
                 State::Unprepared | State::Unsupported => {
-                    step(Verdict::Note, "not prepared: an ordinary disk".to_owned())
+                    step(Grade::Note, "not prepared: an ordinary disk".to_owned())
                         .hint(format!("xen-pmem-provision init {name} --dry-run"))
                 }
             }
@@ -231,8 +229,8 @@ pub fn superblocks(devices: &[Device]) -> Vec<Step> {
 /// Whether XenStore answers.
 pub fn xenstore(answer: &Result<(), String>) -> Step {
     match answer {
-        Ok(()) => Step::new("xenstored", Verdict::Good, "XenStore answers"),
-        Err(error) => Step::new("xenstored", Verdict::Bad, error.clone())
+        Ok(()) => Step::new("xenstored", Grade::Good, "XenStore answers"),
+        Err(error) => Step::new("xenstored", Grade::Bad, error.clone())
             .hint("start Xen's daemons (Debian: systemctl start xen; the package xen-utils-common has them)"),
     }
 }
@@ -242,16 +240,16 @@ pub fn hypercall(answer: &Result<Option<Vec<Registered>>, String>) -> Step {
     match answer {
         Ok(Some(known)) => Step::new(
             "hypercall",
-            Verdict::Good,
+            Grade::Good,
             format!("the hypervisor takes reports, and knows {}", ranges_of(known.len())),
         ),
         Ok(None) => Step::new(
             "hypercall",
-            Verdict::Note,
+            Grade::Note,
             "the hypervisor has no pmem support: reports end in XenStore",
         )
         .hint("boot a Xen with the project's patches to have its structures on the pmem"),
-        Err(error) => Step::new("hypercall", Verdict::Bad, error.clone()).hint("modprobe xen-privcmd; run as root"),
+        Err(error) => Step::new("hypercall", Grade::Bad, error.clone()).hint("modprobe xen-privcmd; run as root"),
     }
 }
 
@@ -271,14 +269,14 @@ pub fn reports(reservations: &[Reservation]) -> Vec<Step> {
             if it.disagreements.is_empty() {
                 return vec![Step::new(
                     "reports",
-                    Verdict::Good,
+                    Grade::Good,
                     format!("{name}: reported, and all sides agree"),
                 )];
             }
             it.disagreements
                 .iter()
                 .map(|what| {
-                    Step::new("reports", Verdict::Bad, format!("{name}: {what}"))
+                    Step::new("reports", Grade::Bad, format!("{name}: {what}"))
                         .hint("`xen-pmem-report status` has the details, `journalctl -t xen-pmem-report` what happened")
                 })
                 .collect()
@@ -289,11 +287,11 @@ pub fn reports(reservations: &[Reservation]) -> Vec<Step> {
 /// Whether the kernel has what eBPF programs need.
 pub fn btf(sysfs: &SysfsRoot) -> Step {
     if sysfs.has_btf() {
-        Step::new("BTF", Verdict::Good, "the kernel describes its types")
+        Step::new("BTF", Grade::Good, "the kernel describes its types")
     } else {
         Step::new(
             "BTF",
-            Verdict::Note,
+            Grade::Note,
             "the kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)",
         )
         .hint("`xen-pmem-discover guard` and `monitor --source bpf` need a kernel that does; all else works")
@@ -309,21 +307,21 @@ mod tests {
     use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
     use xen_pmem_nvdimm::nfit::{State as Flags, Table};
 
-    fn verdicts(steps: &[Step]) -> Vec<Verdict> {
+    fn verdicts(steps: &[Step]) -> Vec<Grade> {
         steps.iter().map(|step| step.verdict).collect()
     }
 
     /// All that is not good says what to do, unless it was not looked at.
     fn has_hints(steps: &[Step]) {
         for step in steps {
-            let wanted = matches!(step.verdict, Verdict::Note | Verdict::Bad);
+            let wanted = matches!(step.verdict, Grade::Note | Grade::Bad);
             assert_eq!(step.hint.is_some(), wanted, "{step:?}");
         }
     }
 
     #[test]
     fn hosts() {
-        use Verdict::{Bad, Good};
+        use Grade::{Bad, Good};
         for (found, expected) in [
             (Ok(()), &[Good, Good, Good][..]),
             (Err(Unfit::NotXen("there is none")), &[Bad]),
@@ -338,7 +336,7 @@ mod tests {
 
     #[test]
     fn tables_of_firmware() {
-        use Verdict::{Bad, Good, Note};
+        use Grade::{Bad, Good, Note};
         let root = tempfile::tempdir().unwrap();
         let sysfs = SysfsRoot::new(root.path());
         let tables = root.path().join("firmware/acpi/tables");
@@ -371,54 +369,54 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let sysfs = SysfsRoot::new(root.path());
         let steps = modules(&sysfs);
-        assert_eq!(verdicts(&steps), [Verdict::Bad, Verdict::Bad, Verdict::Note]);
+        assert_eq!(verdicts(&steps), [Grade::Bad, Grade::Bad, Grade::Note]);
         has_hints(&steps);
         for (module, _, _) in MODULES {
             fs::create_dir_all(root.path().join("module").join(module)).unwrap();
         }
-        assert_eq!(verdicts(&modules(&sysfs)), [Verdict::Good]);
+        assert_eq!(verdicts(&modules(&sysfs)), [Grade::Good]);
 
         has_hints(&[btf(&sysfs)]);
-        assert_eq!(btf(&sysfs).verdict, Verdict::Note);
+        assert_eq!(btf(&sysfs).verdict, Grade::Note);
         fs::create_dir_all(root.path().join("kernel/btf")).unwrap();
         fs::write(root.path().join("kernel/btf/vmlinux"), b"").unwrap();
-        assert_eq!(btf(&sysfs).verdict, Verdict::Good);
+        assert_eq!(btf(&sysfs).verdict, Grade::Good);
     }
 
     #[test]
     fn devices() {
         for (mode, expected) in [
-            (Mode::Raw, Verdict::Good),
-            (Mode::Fsdax, Verdict::Good),
-            (Mode::Devdax, Verdict::Note),
-            (Mode::Sector, Verdict::Note),
+            (Mode::Raw, Grade::Good),
+            (Mode::Fsdax, Grade::Good),
+            (Mode::Devdax, Grade::Note),
+            (Mode::Sector, Grade::Note),
         ] {
             let steps = namespaces(&[Device { mode, ..device() }]);
             assert_eq!(verdicts(&steps), [expected], "{mode:?}");
             has_hints(&steps);
         }
         for (state, expected) in [
-            (State::Prepared, Verdict::Good),
-            (State::Degraded, Verdict::Note),
-            (State::Damaged, Verdict::Bad),
-            (State::Unprepared, Verdict::Note),
-            (State::Unsupported, Verdict::Skipped),
+            (State::Prepared, Grade::Good),
+            (State::Degraded, Grade::Note),
+            (State::Damaged, Grade::Bad),
+            (State::Unprepared, Grade::Note),
+            (State::Unsupported, Grade::Skipped),
         ] {
             let steps = superblocks(&[Device { state, ..device() }]);
             assert_eq!(verdicts(&steps), [expected], "{state:?}");
             has_hints(&steps);
         }
-        assert_eq!(verdicts(&namespaces(&[])), [Verdict::Bad]);
+        assert_eq!(verdicts(&namespaces(&[])), [Grade::Bad]);
     }
 
     #[test]
     fn answers() {
         for (step, expected) in [
-            (xenstore(&Ok(())), Verdict::Good),
-            (xenstore(&Err("no socket".into())), Verdict::Bad),
-            (hypercall(&Ok(None)), Verdict::Note),
-            (hypercall(&Ok(Some(Vec::new()))), Verdict::Good),
-            (hypercall(&Err("no device".into())), Verdict::Bad),
+            (xenstore(&Ok(())), Grade::Good),
+            (xenstore(&Err("no socket".into())), Grade::Bad),
+            (hypercall(&Ok(None)), Grade::Note),
+            (hypercall(&Ok(Some(Vec::new()))), Grade::Good),
+            (hypercall(&Err("no device".into())), Grade::Bad),
         ] {
             assert_eq!(step.verdict, expected, "{step:?}");
             has_hints(&[step]);
@@ -434,8 +432,8 @@ mod tests {
             disagreements: disagreements.iter().map(|it| (*it).to_owned()).collect(),
         };
         let steps = reports(&[reservation(&[]), reservation(&["one", "two"])]);
-        assert_eq!(verdicts(&steps), [Verdict::Good, Verdict::Bad, Verdict::Bad]);
+        assert_eq!(verdicts(&steps), [Grade::Good, Grade::Bad, Grade::Bad]);
         has_hints(&steps);
-        assert_eq!(verdicts(&reports(&[])), [Verdict::Skipped]);
+        assert_eq!(verdicts(&reports(&[])), [Grade::Skipped]);
     }
 }

@@ -7,7 +7,7 @@ mod privcmd;
 pub use privcmd::Privcmd;
 
 use crate::report::Report;
-use crate::sink::{Outcome, Receipt, Verdict};
+use crate::sink::{Outcome, Receipt, Registration};
 use abi::{Operations, Region, Request};
 use core::ffi::CStr;
 use rustix::io::Errno;
@@ -268,7 +268,7 @@ impl<T: Transport> Hypercall<T> {
         let Some(operations) = self.operations()? else {
             return Ok(Receipt {
                 outcome: Outcome::Unsupported,
-                verdict: Some(Verdict::Unsupported),
+                verdict: Some(Registration::Unsupported),
             });
         };
         let untaken = |reason| Error::Untaken {
@@ -281,7 +281,7 @@ impl<T: Transport> Hypercall<T> {
             let used = FrameRange::bytes_of(frames).ok_or_else(|| untaken(Untaken::Answer))?;
             Ok(Receipt {
                 outcome,
-                verdict: Some(Verdict::Registered { used }),
+                verdict: Some(Registration::Registered { used }),
             })
         };
         match answer {

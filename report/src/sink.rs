@@ -29,7 +29,7 @@ impl Outcome {
 
 /// What the hypervisor says of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Registration {
     /// Its structures for the range live in the reserved area.
     Registered {
         /// How much of the reserved area they take.
@@ -45,5 +45,5 @@ pub struct Receipt {
     /// What became of it there.
     pub outcome: Outcome,
     /// What the hypervisor says, if the sink is the hypervisor.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<Registration>,
 }

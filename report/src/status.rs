@@ -2,7 +2,7 @@
 
 use crate::hypercall::Registered;
 use crate::report::Report;
-use crate::sink::Verdict;
+use crate::sink::Registration;
 use crate::xenstore::Published;
 use uuid::Uuid;
 use xen_pmem_format::units::{Bytes, PhysRange};
@@ -182,8 +182,8 @@ fn of_report(report: &Report, published: &[Published], hypervisor: &Hypervisor) 
 /// Where XenStore says something else of the hypervisor than the hypervisor itself.
 fn contradiction(there: &Published, hypervisor: InHypervisor) -> Option<String> {
     let agrees = match (there.verdict()?, hypervisor) {
-        (_, InHypervisor::Unknown) | (Verdict::Unsupported, InHypervisor::Unsupported) => true,
-        (Verdict::Registered { used }, InHypervisor::Registered { used: says }) => used == says,
+        (_, InHypervisor::Unknown) | (Registration::Unsupported, InHypervisor::Unsupported) => true,
+        (Registration::Registered { used }, InHypervisor::Registered { used: says }) => used == says,
         _ => false,
     };
     (!agrees).then(|| "XenStore says something else of the hypervisor than the hypervisor does: run `apply`".to_owned())

@@ -4,7 +4,7 @@
 //! and removed first, so whoever reads `ready` reads a whole report.
 
 use crate::report::Report;
-use crate::sink::{Outcome, Receipt, Verdict};
+use crate::sink::{Outcome, Receipt, Registration};
 use std::collections::BTreeMap;
 use std::io;
 use uuid::Uuid;
@@ -89,11 +89,11 @@ pub(crate) fn nodes(report: &Report) -> BTreeMap<String, String> {
 }
 
 /// The nodes that say what the hypervisor says.
-fn verdict_nodes(verdict: Verdict) -> Vec<(String, String)> {
+fn verdict_nodes(verdict: Registration) -> Vec<(String, String)> {
     let node = |name: &str, value: String| (name.to_owned(), value);
     match verdict {
-        Verdict::Unsupported => vec![node(HYPERVISOR, UNSUPPORTED.to_owned())],
-        Verdict::Registered { used } => vec![
+        Registration::Unsupported => vec![node(HYPERVISOR, UNSUPPORTED.to_owned())],
+        Registration::Registered { used } => vec![
             node(HYPERVISOR, REGISTERED.to_owned()),
             node(FRAMES_USED, used.0.div_euclid(PAGE.0).to_string()),
         ],
@@ -147,12 +147,12 @@ impl Published {
     }
 
     /// What it says that the hypervisor says; `None` if it does not, or nothing that makes sense.
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub fn verdict(&self) -> Option<Registration> {
         match self.nodes.get(HYPERVISOR)?.as_str() {
-            UNSUPPORTED => Some(Verdict::Unsupported),
+            UNSUPPORTED => Some(Registration::Unsupported),
             REGISTERED => {
                 let used = PAGE.checked_mul(self.nodes.get(FRAMES_USED)?.parse().ok()?)?;
-                Some(Verdict::Registered { used })
+                Some(Registration::Registered { used })
             }
             _ => None,
         }
@@ -310,13 +310,13 @@ impl<X: Xs> XenStore<X> {
     /// # Errors
     ///
     /// What keeps it from being written, with what it was about.
-    pub fn publish(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Receipt, Error> {
+    pub fn publish(&mut self, report: &Report, verdict: Option<Registration>) -> Result<Receipt, Error> {
         self.clear_way(report)?;
         let outcome = self.write_report(report, verdict)?;
         Ok(Receipt { outcome, verdict: None })
     }
 
-    fn write_report(&mut self, report: &Report, verdict: Option<Verdict>) -> Result<Outcome, Error> {
+    fn write_report(&mut self, report: &Report, verdict: Option<Registration>) -> Result<Outcome, Error> {
         let directory = directory(report.uuid());
         let mut there = self.leaves(&directory)?;
         let ready = there.remove(STATE.0).is_some_and(|state| state == STATE.1);

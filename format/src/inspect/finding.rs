@@ -2,7 +2,7 @@
 
 use super::claim::Claim;
 use super::{CopyReport, copy_ranges};
-use crate::copies::{Reading, Status, Verdict};
+use crate::copies::{Belief, Reading, Status};
 use crate::mbr::BlockZero;
 use crate::superblock::{SuperBlock, Which};
 use crate::table::{self, Place, Table};
@@ -201,8 +201,8 @@ pub(super) fn of_block_0(findings: &mut Vec<Finding>, block_0: &io::Result<Block
 
 pub(super) fn of_tables(
     findings: &mut Vec<Finding>,
-    primary: &Result<Table, table::Invalid>,
-    backup: &Result<Table, table::Invalid>,
+    primary: &Result<Table, table::NotATable>,
+    backup: &Result<Table, table::NotATable>,
     last: Option<Lba>,
 ) {
     match (primary, backup) {
@@ -236,22 +236,22 @@ pub(super) fn of_tables(
     }
 }
 
-pub(super) fn of_copies(findings: &mut Vec<Finding>, copies: &[CopyReport; 2], verdict: Verdict, table_there: bool) {
+pub(super) fn of_copies(findings: &mut Vec<Finding>, copies: &[CopyReport; 2], verdict: Belief, table_there: bool) {
     match verdict {
-        Verdict::None => {
+        Belief::None => {
             if table_there {
                 findings.push(Finding::NoSuperBlock);
             }
             return;
         }
-        Verdict::Foreign(superblock) => {
+        Belief::Foreign(superblock) => {
             findings.push(Finding::Foreign {
                 uuid: superblock.uuid,
                 disk_guid: superblock.disk_guid,
             });
             return;
         }
-        Verdict::Conflict => {
+        Belief::Conflict => {
             let ambiguous = copies.iter().find(|copy| matches!(copy.reading, Reading::Ambiguous(_)));
             findings.push(match ambiguous {
                 Some(copy) => Finding::Ambiguous { which: copy.which },
@@ -259,7 +259,7 @@ pub(super) fn of_copies(findings: &mut Vec<Finding>, copies: &[CopyReport; 2], v
             });
             return;
         }
-        Verdict::Agree(_) | Verdict::One(..) | Verdict::Lost => {}
+        Belief::Agree(_) | Belief::One(..) | Belief::Lost => {}
     }
     for copy in copies {
         let CopyReport {

@@ -11,8 +11,8 @@ use std::io;
 pub(super) struct Tables {
     pub(super) lba_size: LbaSize,
     pub(super) block_0: io::Result<BlockZero>,
-    pub(super) primary: Result<Table, table::Invalid>,
-    pub(super) backup: Result<Table, table::Invalid>,
+    pub(super) primary: Result<Table, table::NotATable>,
+    pub(super) backup: Result<Table, table::NotATable>,
 }
 
 impl Tables {
@@ -58,8 +58,8 @@ impl Tables {
     }
 }
 
-fn has_signature(table: &Result<Table, table::Invalid>) -> bool {
-    table.as_ref().is_err_and(table::Invalid::has_signature)
+fn has_signature(table: &Result<Table, table::NotATable>) -> bool {
+    table.as_ref().is_err_and(table::NotATable::has_signature)
 }
 
 /// Block 0 and the primary table, whose header follows it: with one read if both can be read.
@@ -67,7 +67,7 @@ fn start<D: ReadAt + ?Sized>(
     device: &D,
     device_size: Bytes,
     lba_size: LbaSize,
-) -> (io::Result<BlockZero>, Result<Table, table::Invalid>) {
+) -> (io::Result<BlockZero>, Result<Table, table::NotATable>) {
     let size = usize::try_from(lba_size.bytes().0).unwrap_or(0);
     let mut both = vec![0; size.saturating_mul(2)];
     let table = |block: &[u8]| Table::of_block(device, device_size, lba_size, Place::Primary, Lba(1), block);
@@ -78,7 +78,7 @@ fn start<D: ReadAt + ?Sized>(
     }
     let block_0 = match read_block(device, device_size, lba_size, Lba(0)) {
         Ok(block) => Ok(BlockZero::of(&block, lba_size)),
-        Err(table::Invalid::Io(error)) => Err(error),
+        Err(table::NotATable::Io(error)) => Err(error),
         // The device is smaller than a block.
         Err(_) => Ok(BlockZero::Lost),
     };
@@ -91,11 +91,11 @@ fn backup<D: ReadAt + ?Sized>(
     device: &D,
     device_size: Bytes,
     lba_size: LbaSize,
-    primary: &Result<Table, table::Invalid>,
-) -> Result<Table, table::Invalid> {
+    primary: &Result<Table, table::NotATable>,
+) -> Result<Table, table::NotATable> {
     let says = primary.as_ref().ok().map(Table::other_header);
     let at = says
         .or(last_lba(lba_size, device_size))
-        .ok_or(table::Invalid::NoSignature)?;
+        .ok_or(table::NotATable::NoSignature)?;
     Table::read(device, device_size, lba_size, Place::Backup, at)
 }

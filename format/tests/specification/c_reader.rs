@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
-use xen_pmem_format::superblock::{Invalid, SuperBlock, Which};
+use xen_pmem_format::superblock::{NotACopy, SuperBlock, Which};
 use xen_pmem_format::units::DeviceOffset;
 
 /// The compiled reader; made once, kept with the other build artefacts.
@@ -59,7 +59,7 @@ fn in_c(page: &Page, found: DeviceOffset) -> String {
 fn in_rust(page: &Page, found: DeviceOffset) -> &'static str {
     match SuperBlock::decode(page, found) {
         Ok(_) => "valid",
-        Err(Invalid::NoSignature) => "missing",
+        Err(NotACopy::NoSignature) => "missing",
         Err(_) => "corrupt",
     }
 }

@@ -219,7 +219,7 @@ fn the_vectors_are_what_the_crate_writes_and_says() {
                 assert_eq!(bytes, page, "{name}: what is read is what is written");
                 "valid"
             }
-            Err(xen_pmem_format::superblock::Invalid::NoSignature) => "missing",
+            Err(xen_pmem_format::superblock::NotACopy::NoSignature) => "missing",
             Err(_) => "corrupt",
         };
         assert_eq!(said, expected, "{name}");

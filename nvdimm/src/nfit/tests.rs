@@ -6,7 +6,7 @@ fn at(base: u64) -> PhysRange {
     PhysRange::new(PhysAddr(base), Bytes(512 * MIB)).unwrap()
 }
 
-fn read(table: &Table) -> Result<Nfit, Invalid> {
+fn read(table: &Table) -> Result<Nfit, NotAnNfit> {
     parse(&table.to_bytes().unwrap())
 }
 
@@ -138,14 +138,14 @@ fn the_flags_of_an_nvdimm_are_those_of_all_its_mappings() {
 #[test]
 fn what_is_not_a_table_is_refused() {
     let good = one().to_bytes().unwrap();
-    assert_eq!(parse(&[]), Err(Invalid::Signature));
-    assert_eq!(parse(b"APIC"), Err(Invalid::Signature));
-    assert_eq!(parse(b"NFIT"), Err(Invalid::Signature));
+    assert_eq!(parse(&[]), Err(NotAnNfit::Signature));
+    assert_eq!(parse(b"APIC"), Err(NotAnNfit::Signature));
+    assert_eq!(parse(b"NFIT"), Err(NotAnNfit::Signature));
     let short = &good[..good.len() - 1];
-    assert!(matches!(parse(short), Err(Invalid::Length { .. })));
+    assert!(matches!(parse(short), Err(NotAnNfit::Length { .. })));
     let mut flipped = good.clone();
     flipped[60] ^= 1;
-    assert_eq!(parse(&flipped), Err(Invalid::Checksum));
+    assert_eq!(parse(&flipped), Err(NotAnNfit::Checksum));
     // A table with nothing in it is one.
     assert_eq!(read(&Table::default()), Ok(Nfit::default()));
     // Shorter than any structure; than a range; than a mapping; longer than the table.
@@ -153,7 +153,7 @@ fn what_is_not_a_table_is_refused() {
         let mut structure = [0; 56];
         (structure[0], structure[2]) = (kind, length);
         let table = one().structure(&structure);
-        assert_eq!(read(&table), Err(Invalid::Structure(144)), "{kind} {length}");
+        assert_eq!(read(&table), Err(NotAnNfit::Structure(144)), "{kind} {length}");
     }
 }
 

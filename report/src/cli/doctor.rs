@@ -2,7 +2,7 @@
 
 use super::status::{compared, hypervisor_of};
 use super::{SCHEMA, When, scan_host};
-use crate::doctor::{self, Step, Verdict};
+use crate::doctor::{self, Grade, Step};
 use crate::host;
 use crate::hypercall::Hypercall;
 use crate::xenstore::XenStore;
@@ -28,12 +28,12 @@ struct Document {
 struct Line {
     name: &'static str,
     #[serde(serialize_with = "as_word")]
-    verdict: Verdict,
+    verdict: Grade,
     found: String,
     hint: Option<String>,
 }
 
-fn as_word<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_word<S: Serializer>(verdict: &Grade, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(verdict.as_str())
 }
 
@@ -91,7 +91,7 @@ fn examine() -> Result<(Vec<Step>, ExitStatus), Failure> {
         }
     }
     steps.push(doctor::btf(&sysfs));
-    let bad = steps.iter().any(|step| step.verdict == Verdict::Bad);
+    let bad = steps.iter().any(|step| step.verdict == Grade::Bad);
     let status = if !is_fit {
         ExitStatus::Unsupported
     } else if bad || unreadable {
@@ -121,12 +121,12 @@ fn text(document: &Document, coloured: bool) -> String {
     text
 }
 
-fn style(verdict: Verdict) -> Style {
+fn style(verdict: Grade) -> Style {
     let colour = match verdict {
-        Verdict::Good => AnsiColor::Green,
-        Verdict::Note => AnsiColor::Yellow,
-        Verdict::Bad => AnsiColor::Red,
-        Verdict::Skipped => return Style::new().dimmed(),
+        Grade::Good => AnsiColor::Green,
+        Grade::Note => AnsiColor::Yellow,
+        Grade::Bad => AnsiColor::Red,
+        Grade::Skipped => return Style::new().dimmed(),
     };
     colour.on_default().bold()
 }
@@ -142,13 +142,13 @@ mod tests {
             steps: vec![
                 Line {
                     name: "one",
-                    verdict: Verdict::Good,
+                    verdict: Grade::Good,
                     found: "is there".to_owned(),
                     hint: None,
                 },
                 Line {
                     name: "two",
-                    verdict: Verdict::Bad,
+                    verdict: Grade::Bad,
                     found: "is not".to_owned(),
                     hint: Some("do it".to_owned()),
                 },

@@ -3,7 +3,7 @@
 use super::apply::sinks::{Choice, Sinks, Sunk, Told};
 use super::{SCHEMA, require_dom0, take_turn};
 use crate::report::{self, Report};
-use crate::sink::{Outcome, Verdict};
+use crate::sink::{Outcome, Registration};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -106,7 +106,7 @@ struct Watch {
 #[derive(Clone, Copy)]
 enum Known {
     /// It was taken, and this is what the hypervisor said.
-    Taken(Option<Verdict>),
+    Taken(Option<Registration>),
     /// It was refused: asking again would change nothing until the device changes.
     Refused,
 }

@@ -228,9 +228,9 @@ fn what_the_hypervisor_says_is_published_and_stays_known() {
     let mut store = XenStore::new(&memory);
     let used = Bytes(6 << 20);
     let verdict = |store: &XenStore<&Memory>| store.published().unwrap()[0].verdict();
-    store.publish(&report(), Some(Verdict::Unsupported)).unwrap();
-    assert_eq!(verdict(&store), Some(Verdict::Unsupported));
-    let registered = Verdict::Registered { used };
+    store.publish(&report(), Some(Registration::Unsupported)).unwrap();
+    assert_eq!(verdict(&store), Some(Registration::Unsupported));
+    let registered = Registration::Registered { used };
     let receipt = store.publish(&report(), Some(registered)).unwrap();
     assert_eq!(receipt.outcome, Outcome::Published);
     assert_eq!(memory.nodes.borrow()[&format!("{DIRECTORY}/hypervisor")], "registered");

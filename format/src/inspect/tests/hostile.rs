@@ -6,12 +6,12 @@ use crate::table;
 
 #[test]
 fn what_a_hostile_table_asks_for_is_bounded() {
-    use table::Invalid;
+    use table::NotATable;
     type Change = fn(&mut gptman::GPTHeader);
-    type Verdict = fn(&Invalid) -> bool;
-    let entries: Verdict = |why| matches!(why, Invalid::Entries { .. });
-    let geometry: Verdict = |why| matches!(why, Invalid::Geometry { .. });
-    let misplaced: Verdict = |why| matches!(why, Invalid::Misplaced { .. });
+    type Verdict = fn(&NotATable) -> bool;
+    let entries: Verdict = |why| matches!(why, NotATable::Entries { .. });
+    let geometry: Verdict = |why| matches!(why, NotATable::Geometry { .. });
+    let misplaced: Verdict = |why| matches!(why, NotATable::Misplaced { .. });
     let changes: &[(Change, Verdict)] = &[
         (|h| h.number_of_partition_entries = u32::MAX, entries),
         (|h| h.number_of_partition_entries = 0, entries),

@@ -2,7 +2,7 @@
 
 use crate::hypercall::{self, Hypercall, Privcmd, Untaken};
 use crate::report::{self, Refusal, Report};
-use crate::sink::{Outcome, Receipt, Verdict};
+use crate::sink::{Outcome, Receipt, Registration};
 use crate::xenstore::{self, XenStore};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
@@ -56,7 +56,7 @@ pub(crate) struct Told {
     pub(crate) sunk: Vec<Sunk>,
     pub(crate) status: ExitStatus,
     /// What the hypervisor said, if it was asked and answered.
-    pub(crate) verdict: Option<Verdict>,
+    pub(crate) verdict: Option<Registration>,
 }
 
 /// The sinks, open.
@@ -121,7 +121,7 @@ impl Sinks {
     pub(crate) fn publish_again(
         &mut self,
         report: &Report,
-        verdict: Option<Verdict>,
+        verdict: Option<Registration>,
     ) -> Result<Outcome, xenstore::Error> {
         match &mut self.xenstore {
             None => Ok(Outcome::Unchanged),
@@ -261,8 +261,8 @@ fn sunk<E: Exits + fmt::Display>(sink: &'static str, result: Result<Receipt, E>)
     match result {
         Ok(Receipt { outcome, verdict }) => {
             let used = match verdict {
-                Some(Verdict::Registered { used }) => Some(used.0),
-                Some(Verdict::Unsupported) | None => None,
+                Some(Registration::Registered { used }) => Some(used.0),
+                Some(Registration::Unsupported) | None => None,
             };
             let (message, status) = match outcome {
                 Outcome::Unsupported => (

@@ -265,7 +265,7 @@ fn document(arguments: &Arguments, wanted: &[Wanted], placed: &[Placed], iomem: 
             published.iter().any(|published| {
                 published
                     .verdict()
-                    .is_some_and(|verdict| verdict != crate::sink::Verdict::Unsupported)
+                    .is_some_and(|verdict| verdict != crate::sink::Registration::Unsupported)
             })
         });
     if registered {

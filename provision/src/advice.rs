@@ -6,7 +6,7 @@
 use crate::geometry::Geometry;
 use crate::init::{self, Request};
 use crate::layout::{PartitionRequest, Reserve};
-use crate::plan::{self, Before, Plan};
+use crate::plan::{self, Before, Plan, Refusal};
 use crate::{remove, repair};
 use uuid::Uuid;
 use xen_pmem_format::copies::Reading;
@@ -70,21 +70,32 @@ impl Advice {
     }
 }
 
+/// Why no command helps.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A newer version of this program has been here.
+    #[error(transparent)]
+    Newer(Refusal),
+    /// Nothing can be done, not even preparing the device anew: for this no plan can be made.
+    #[error(transparent)]
+    Init(#[from] init::Error),
+    /// Nothing can be done, not even preparing the device anew: that plan is not carried out.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
 /// What may be done about a device that is not as it should be; nothing about one that is.
 ///
 /// # Errors
 ///
 /// Why no command helps.
-pub fn of<D: ReadAt + ?Sized>(
-    before: &Before<'_, D>,
-    geometry: &Geometry,
-    target: &str,
-) -> Result<Vec<Advice>, String> {
+pub fn of<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry) -> Result<Vec<Advice>, Error> {
     let inspection = before.inspection;
     if inspection.state == State::Prepared {
         return Ok(Vec::new());
     }
-    plan::refuse_newer(inspection).map_err(|refusal| format!("{refusal}; {}", refusal.advice(target)))?;
+    plan::refuse_newer(inspection).map_err(Error::Newer)?;
     let mut advice = Vec::new();
     let mut offer = |help, possible: &dyn Fn(bool) -> bool| {
         let force = [false, true].into_iter().find(|force| possible(*force));
@@ -125,12 +136,9 @@ pub fn of<D: ReadAt + ?Sized>(
 }
 
 /// Whether `init` would prepare the device, or why not.
-fn prepares<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry) -> Result<(), String> {
-    let plan = init::plan(before, geometry, &any_request()).map_err(|error| error.to_string())?;
-    plan.plan
-        .check(before)
-        .map(|_| ())
-        .map_err(|refusal| refusal.to_string())
+fn prepares<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry) -> Result<(), Error> {
+    init::plan(before, geometry, &any_request())?.plan.check(before)?;
+    Ok(())
 }
 
 /// Whether a copy can be read that says where Xen's area is. Without one, what is there may be anybody's.

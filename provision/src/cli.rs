@@ -14,6 +14,7 @@ pub(crate) mod show;
 pub(crate) mod verify;
 mod wipe;
 
+use self::exit::Refused;
 use crate::document::Document;
 use crate::plan::Refusal;
 use crate::target;
@@ -117,10 +118,8 @@ pub(crate) fn unusable(path: &Path, error: &(impl Exits + Display)) -> Failure {
 
 /// Why a plan is not carried out on a target.
 pub(crate) fn refused(path: &Path, refusal: &Refusal) -> Failure {
-    match refusal.advice(&path.display().to_string()).as_str() {
-        "" => unusable(path, refusal),
-        advice => failure(path, refusal.exit_status(), format!("{}; {advice}", refusal.told())),
-    }
+    let target = &path.display().to_string();
+    unusable(path, &Refused { refusal, target })
 }
 
 /// Why a target cannot be looked at; where a document is asked for, it says so too.

@@ -14,7 +14,7 @@ use std::io;
 use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::{CopyReport, Inspection, inspect};
 use xen_pmem_format::read::ReadAt;
-use xen_pmem_format::superblock::{COPY_SIZE, NotACopy, SuperBlock, Which};
+use xen_pmem_format::superblock::{NotACopy, SuperBlock, Which};
 use xen_pmem_format::table::Place;
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, LbaSize};
 
@@ -73,10 +73,10 @@ pub enum Refusal {
         why: String,
     },
     /// Another tool has been here.
-    #[error("there is {0}; if that may be lost, say --force: what is overwritten is saved first")]
+    #[error("there is {0}")]
     Foreign(Traces),
     /// Something unknown lies where it would be overwritten, by the plan or by Xen.
-    #[error("there is {0}, where only zeros are free; if that may be lost, say --force")]
+    #[error("there is {0}, where only zeros are free")]
     Occupied(Trace),
     /// A write would fall into a partition.
     #[error(
@@ -116,28 +116,6 @@ pub enum Refusal {
     /// The device could not be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-}
-
-impl Refusal {
-    /// What to do about it on `target`; empty if the reason says it already.
-    pub fn advice(&self, target: &str) -> String {
-        match self {
-            Self::Newer { offset, .. } => format!(
-                "use that version; to give up what this copy says, overwrite it: dd if=/dev/zero of={target} bs={COPY_SIZE} seek={} count=1 conv=notrunc",
-                offset
-                    .0
-                    .checked_div(u64::try_from(COPY_SIZE).unwrap_or(u64::MAX))
-                    .unwrap_or_default()
-            ),
-            Self::Partition { .. } | Self::Table { .. } => format!(
-                "if the primary table is the right one, write it to both places: sfdisk --dump {target} >table && sfdisk --no-reread {target} <table; then try again, or prepare it anew, which gives up all partitions: xen-pmem-provision init --force {target}"
-            ),
-            Self::Outside { .. } | Self::Outcome(_) => format!(
-                "save what is there (xen-pmem-provision backup {target} FILE) and prepare it anew, which gives up all partitions: xen-pmem-provision init --force {target}"
-            ),
-            Self::Foreign(_) | Self::Occupied(_) | Self::Io(_) => String::new(),
-        }
-    }
 }
 
 impl Plan {

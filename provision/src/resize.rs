@@ -39,7 +39,7 @@ pub enum Error {
     },
     /// There is no sequence number left.
     #[error(
-        "the super block's sequence number is {max}, the last that there is: no change can follow it; prepare the device anew, which gives up its partitions (init --force)",
+        "the super block's sequence number is {max}, the last that there is: no change can follow it",
         max = u64::MAX
     )]
     SequenceEnd,
@@ -53,7 +53,7 @@ pub enum Error {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
     /// Less was asked for than Xen needs.
-    #[error("{asked} are too little for Xen, which needs {need} here: did you intend --reserve {}M?", .need.0 >> 20)]
+    #[error("{asked} are too little for Xen, which needs {need} here")]
     TooSmall {
         /// What was asked for.
         asked: Bytes,

@@ -32,7 +32,7 @@ pub enum Error {
         was: Bytes,
     },
     /// There is another reservation or table that works.
-    #[error("there is {0}, which the backup would replace; if that may be lost, say --force")]
+    #[error("there is {0}, which the backup would replace")]
     Replaces(String),
     /// The table does not fit the device.
     #[error(transparent)]
@@ -41,7 +41,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// What was saved is no layout of ours.
-    #[error("the backup holds no whole reservation ({0}); to put its bytes back as they are, say --force")]
+    #[error("the backup holds no whole reservation ({0})")]
     NoReservation(String),
     /// The device could not be read.
     #[error("cannot be read: {0}")]

@@ -1,6 +1,7 @@
 //! `verify`: whether all is as it should be.
 
 use super::change;
+use super::exit::Refused;
 use super::{status_of, unusable_document};
 use crate::advice::{self, Advice};
 use crate::document::Document;
@@ -8,7 +9,7 @@ use crate::note;
 use crate::picture;
 use crate::target::{Access, Target};
 use std::path::PathBuf;
-use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::exit::{ExitStatus, Exits as _};
 use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::inspect::{Inspection, State};
 
@@ -31,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     let before = change::before(path, &target, &inspection, false)?;
     flags.print(&Document::of(&name, &inspection, &geometry), || {
         let notes = picture::of_notes(&note::of_device(&inspection, &geometry));
-        text(&name, &inspection) + &of_advice(&name, advice::of(&before, &geometry, &name)) + &notes
+        text(&name, &inspection) + &of_advice(&name, advice::of(&before, &geometry)) + &notes
     })?;
     Ok(match inspection.state {
         State::Degraded => ExitStatus::Damaged,
@@ -48,12 +49,18 @@ fn text(name: &str, inspection: &Inspection) -> String {
 }
 
 /// What to do, a line each, or why there is nothing to do. What is in use is to be freed before.
-fn of_advice(name: &str, advice: Result<Vec<Advice>, String>) -> String {
+fn of_advice(name: &str, advice: Result<Vec<Advice>, advice::Error>) -> String {
     match advice {
         Ok(advice) => advice
             .iter()
             .map(|advice| format!("  {}: {}\n", advice.purpose(), advice.command(name)))
             .collect(),
-        Err(reason) => format!("  no command changes this: {reason}\n"),
+        Err(error) => {
+            let reason = match &error {
+                advice::Error::Newer(refusal) => Refused { refusal, target: name }.told(),
+                error => error.to_string(),
+            };
+            format!("  no command changes this: {reason}\n")
+        }
     }
 }

@@ -9,7 +9,7 @@
 //! Sources: Xen 4.20, `xen/arch/x86/include/asm/mm.h` (`struct page_info`), `xen/arch/x86/include/asm/config.h` (the windows),
 //! `xen/arch/x86/x86_64/mm.c` (`setup_m2p_table`, `extend_frame_table`).
 
-use crate::units::{Bytes, PAGE, PhysAddr, PhysRange, SUPERPAGE};
+use crate::units::{Address as _, Bytes, PAGE, PhysAddr, PhysRange, SUPERPAGE};
 
 /// Frames at or above this address have no entry in the compat M2P.
 const COMPAT_M2P_LIMIT: PhysAddr = PhysAddr(1 << 40);
@@ -130,7 +130,7 @@ impl Namespace {
             }
             Self::Unplaced(size) => {
                 // A page in the group before the rest: one group more than the size alone fills.
-                let reach = limit.map_or(size, |limit| size.min(Bytes(limit.0)));
+                let reach = limit.map_or(size, |limit| size.min(limit.distance()));
                 let whole = reach.align_up(group)?.0.checked_div(group.0)?;
                 let most = limit
                     .map(|limit| limit.0.checked_div(group.0))

@@ -491,7 +491,7 @@ fn reserved_range(page: &Page, device_size: Bytes) -> Result<DeviceRange, NotACo
     let base = DeviceOffset(page.reserved_base.get());
     let size = Bytes(page.reserved_size.get());
     let reserved = DeviceRange::new(base, size)
-        .filter(|reserved| reserved.end() <= DeviceOffset(device_size.0))
+        .filter(|reserved| reserved.end() <= DeviceOffset::after(device_size))
         .ok_or(NotACopy::ReservedOutside {
             base,
             size,

@@ -36,9 +36,9 @@ impl Clearing {
         // The bytes of a valid primary table are left to those who replace it.
         let start = match inspection.primary_table {
             Ok(_) => gap(tables.shape()).base(),
-            Err(_) => DeviceOffset(lba_size.bytes().0),
+            Err(_) => DeviceOffset::after(lba_size.bytes()),
         };
-        let end = Which::Backup.offset().min(DeviceOffset(device.size()?.0));
+        let end = Which::Backup.offset().min(DeviceOffset::after(device.size()?));
         let mut at = start;
         // No step lies half on the table's own place.
         let head_end = gap(tables.shape()).base();

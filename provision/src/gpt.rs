@@ -12,7 +12,7 @@ use uuid::Uuid;
 use xen_pmem_format::mbr::{self, BlockZero};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::table::{DEFAULT_ENTRIES, ENTRY_SIZE, Place, SIGNATURE, Table, entry_blocks, last_lba};
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize, PAGE};
+use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange, Lba, LbaSize, PAGE};
 
 /// The bytes of a header that carry meaning.
 const HEADER_SIZE: u32 = 92;
@@ -137,7 +137,7 @@ impl Tables {
         {
             let end = partition.range.end();
             let behind = lba_size.bytes().checked_mul(backup.saturating_add(1));
-            let least = behind.and_then(|behind| Bytes(end.0).checked_add(behind)?.align_up(PAGE));
+            let least = behind.and_then(|behind| end.distance().checked_add(behind)?.align_up(PAGE));
             return Err(Unfit::NoRoom {
                 number: partition.number,
                 end,

@@ -3,7 +3,7 @@
 use crate::step::Step;
 use std::io;
 use xen_pmem_format::read::ReadAt;
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
+use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange};
 
 /// A device with writes over it, in the order in which they were added.
 #[derive(Debug)]
@@ -61,8 +61,8 @@ impl Piece {
     fn copy_into(&self, wanted: DeviceRange, buf: &mut [u8]) {
         let (start, end) = (wanted.base().max(self.range.base()), wanted.end().min(self.range.end()));
         let part = |range: DeviceRange| -> Option<std::ops::Range<usize>> {
-            let from = start.0.checked_sub(range.base().0)?;
-            let to = end.0.checked_sub(range.base().0)?;
+            let from = start.offset_from(range.base())?.0;
+            let to = end.offset_from(range.base())?.0;
             Some(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
         };
         if start < end

@@ -14,7 +14,7 @@ use std::io;
 use xen_pmem_format::inspect::{Inspection, State, inspect};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::Which;
-use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
+use xen_pmem_format::units::{Address as _, DeviceOffset, DeviceRange};
 
 /// Why nothing is repaired.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>) -> Result<Plan, Error> {
         let mut without = Overlay::new(device);
         let size = match inspection.primary_table {
             Ok(_) => inspection.lba_size.bytes(),
-            Err(_) => Bytes(Which::Primary.offset().0),
+            Err(_) => Which::Primary.offset().distance(),
         };
         without.zero(DeviceRange::clamped(DeviceOffset(0), size))?;
         let inspection = inspect(&without, Some(inspection.lba_size))?;

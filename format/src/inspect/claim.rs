@@ -127,7 +127,7 @@ pub(super) fn of_start<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Option<
 /// What stands in the header's block, unless it is a header or what a torn one leaves: persistent memory writes eight bytes at once,
 /// and writers zero the signature first and write it last.
 fn in_header(start: &[u8], lba_size: LbaSize) -> Option<Claim> {
-    let at = DeviceOffset(lba_size.bytes().0);
+    let at = DeviceOffset::after(lba_size.bytes());
     let from = usize::try_from(at.0).ok()?;
     let to = from.checked_add(usize::try_from(lba_size.bytes().0).ok()?)?;
     let block = start.get(from..to)?;
@@ -164,7 +164,7 @@ fn in_gap<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Option<Claim> {
             let at = page.base().checked_add(Bytes(u64::try_from(set).ok()?))?;
             let start = readable(
                 device,
-                DeviceRange::clamped(DeviceOffset(0), Bytes(Which::Primary.offset().0)),
+                DeviceRange::clamped(DeviceOffset(0), Which::Primary.offset().distance()),
             );
             return Some(known(&start).unwrap_or(Claim { what: UNKNOWN, at }));
         }

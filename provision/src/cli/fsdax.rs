@@ -79,7 +79,8 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         })?,
         _ => return Err(failure(path, ExitStatus::Failed, "there is no info block")),
     };
-    let offset = fsdax.device_range.base().0.saturating_sub(partition.range().base().0);
+    let offset = fsdax.device_range.base().offset_from(partition.range().base());
+    let offset = offset.unwrap_or_default().0;
     let document = Document {
         schema: crate::document::SCHEMA,
         target: path.display().to_string(),

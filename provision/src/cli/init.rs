@@ -116,7 +116,7 @@ impl ReadAt for Blank {
         let end = u64::try_from(buf.len())
             .ok()
             .and_then(|length| offset.checked_add(Bytes(length)));
-        if end.is_none_or(|end| end > DeviceOffset(self.0.0)) {
+        if end.is_none_or(|end| end > DeviceOffset::after(self.0)) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         buf.fill(0);

@@ -43,7 +43,7 @@ pub(super) fn first_data<D: ReadAt + ?Sized>(
 fn clear(bytes: &mut [u8], part: DeviceRange, known: DeviceRange) {
     let within = |offset: DeviceOffset| {
         let clamped = offset.clamp(part.base(), part.end());
-        usize::try_from(clamped.0.saturating_sub(part.base().0)).unwrap_or(usize::MAX)
+        usize::try_from(clamped.offset_from(part.base()).unwrap_or_default().0).unwrap_or(usize::MAX)
     };
     if let Some(bytes) = bytes.get_mut(within(known.base())..within(known.end())) {
         bytes.fill(0);

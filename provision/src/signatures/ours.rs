@@ -177,7 +177,7 @@ fn entries_are_ours<D: ReadAt + ?Sized>(
     place: DeviceRange,
     header: DeviceOffset,
 ) -> io::Result<bool> {
-    let size = header.0.saturating_sub(place.base().0);
+    let size = header.offset_from(place.base()).unwrap_or_default().0;
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     device.read_exact_at(place.base(), &mut bytes)?;
     let blocks = |word: Option<&[u8]>| word.and_then(|word| word.try_into().ok()).map_or(0, u64::from_le_bytes);

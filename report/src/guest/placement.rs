@@ -32,7 +32,7 @@ impl Placed {
 /// Places partitions in the address space of a guest that has at most `memory`: above its memory, one behind the other, each at an
 /// address that Xen can map with large pages. `None` if the address space is too small.
 pub fn place(machine: &[PhysRange], memory: Bytes) -> Option<Vec<Placed>> {
-    let mut next = PhysAddr(LOW_END.checked_add(memory)?.0);
+    let mut next = PhysAddr::after(LOW_END.checked_add(memory)?);
     let mut all = Vec::new();
     for range in machine {
         let within = Bytes(range.base().0.checked_rem(CONGRUENT.0)?);

@@ -9,6 +9,7 @@ mod failure;
 mod flags;
 mod log;
 mod output;
+pub mod progress;
 
 pub use failure::{Failure, complain, end, say};
 pub use flags::Flags;

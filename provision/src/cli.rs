@@ -12,19 +12,21 @@ pub(crate) mod resize;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod verify;
+mod watched;
 mod wipe;
 
 use self::exit::Refused;
+use self::watched::Watched;
 use crate::document::Document;
 use crate::plan::Refusal;
-use crate::target;
+use crate::target::{self, Target};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 use xen_pmem_cli::exit::{ExitStatus, Exits};
 use xen_pmem_cli::{Failure, Flags};
-use xen_pmem_format::inspect::State;
+use xen_pmem_format::inspect::{Inspection, State};
 
 /// The program's name.
 const PROGRAM: &str = "xen-pmem-provision";
@@ -104,6 +106,11 @@ pub fn main() -> ExitCode {
         Command::Wipe(arguments) => wipe::run(arguments, flags),
     };
     xen_pmem_cli::end(PROGRAM, result)
+}
+
+/// Looks at a target; people see it if that takes long.
+pub(crate) fn inspect(target: &Target) -> Result<Inspection, target::Error> {
+    target.inspect_through(&Watched::new(target.file(), "searching for super blocks"))
 }
 
 /// What went wrong with a target.

@@ -26,7 +26,6 @@ pub mod picture;
 pub mod placement;
 pub mod places;
 pub mod plan;
-pub mod progress;
 pub mod promise;
 pub mod remove;
 pub mod repair;

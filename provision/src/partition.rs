@@ -61,24 +61,28 @@ pub enum Error {
     Overflow,
 }
 
+/// How a disk or an image is looked at.
+pub type Inspect = fn(&Target) -> Result<Inspection, target::Error>;
+
 impl Partition {
-    /// Opens a partition for writing: a partition's node, or partition `number` of a whole disk or an image.
+    /// Opens a partition for writing: a partition's node, or partition `number` of a whole disk or an image. `inspect` looks at the
+    /// disk or the image ([`Target::inspect`]).
     ///
     /// # Errors
     ///
     /// If there is no such partition on a prepared device, or it is in use. Other partitions may be in use.
-    pub fn open(path: &Path, number: Option<u32>) -> Result<Self, Error> {
+    pub fn open(path: &Path, number: Option<u32>, inspect: Inspect) -> Result<Self, Error> {
         let metadata = fs::metadata(path).map_err(target::Error::Open)?;
         if metadata.file_type().is_block_device() {
-            Self::open_block(SysfsRoot::default().block_device_of(&metadata), number)
+            Self::open_block(SysfsRoot::default().block_device_of(&metadata), number, inspect)
         } else {
-            Self::open_image(path, number)
+            Self::open_image(path, number, inspect)
         }
     }
 
-    fn open_image(path: &Path, number: Option<u32>) -> Result<Self, Error> {
+    fn open_image(path: &Path, number: Option<u32>, inspect: Inspect) -> Result<Self, Error> {
         let image = Target::open(path, Access::Write)?;
-        let inspection = image.inspect()?;
+        let inspection = inspect(&image)?;
         let number = number.ok_or(Error::NumberMissing)?;
         let (place, name) = entry(&inspection, number)?;
         let file = image.file().try_clone().map_err(target::Error::Open)?;
@@ -94,7 +98,7 @@ impl Partition {
         })
     }
 
-    fn open_block(device: Directory, number: Option<u32>) -> Result<Self, Error> {
+    fn open_block(device: Directory, number: Option<u32>, inspect: Inspect) -> Result<Self, Error> {
         let (partition, number) = match (device.number("partition")?, number) {
             (Some(own), Some(number)) if own != u64::from(number) => {
                 return Err(Error::OtherNumber(u32::try_from(own).unwrap_or_default()));
@@ -105,7 +109,7 @@ impl Partition {
         };
         let disk = partition.parent().as_ref().map(node).ok_or(Error::NumberMissing)?;
         let disk = Target::open(&disk, Access::Read)?;
-        let inspection = disk.inspect()?;
+        let inspection = inspect(&disk)?;
         let (range, name) = entry(&inspection, number)?;
         let in_bytes = |attribute| -> Result<Option<Bytes>, Error> {
             let sectors = partition.number(attribute)?;

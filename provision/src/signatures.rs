@@ -9,7 +9,6 @@ mod probe;
 
 use crate::gpt;
 use crate::places;
-use crate::progress::Watched;
 use std::io;
 use xen_pmem_blkid::{Kind, Signature};
 use xen_pmem_format::copies::Reading;
@@ -132,8 +131,7 @@ fn data_in<D: ReadAt + ?Sized>(
     taken: &[DeviceRange],
     ours: &[DeviceRange],
 ) -> io::Result<Option<Trace>> {
-    let watched = Watched::new(device, "looking for data");
-    let first = blank::first_data(&watched, taken.iter().copied(), ours)?;
+    let first = blank::first_data(device, taken.iter().copied(), ours)?;
     first.map(|offset| unknown(device, inspection, offset)).transpose()
 }
 

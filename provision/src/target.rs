@@ -2,13 +2,12 @@
 
 use crate::geometry::{Geometry, Placement};
 use crate::placement::{self, Found, Location};
-use crate::progress::Watched;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 use xen_pmem_format::inspect::{Inspection, inspect};
-use xen_pmem_format::read::ReadAt as _;
+use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
 use xen_pmem_nvdimm::claim::{self, Intent};
 use xen_pmem_nvdimm::node;
@@ -207,8 +206,16 @@ impl Target {
     ///
     /// If its size or block size cannot be told.
     pub fn inspect(&self) -> Result<Inspection, Error> {
-        let lba_size = self.own_lba_size()?;
-        inspect(&Watched::new(&self.file, "searching for super blocks"), lba_size).map_err(|error| Error::Io {
+        self.inspect_through(&self.file)
+    }
+
+    /// Like [`Target::inspect`], with its bytes read through `device`, which can follow what is read.
+    ///
+    /// # Errors
+    ///
+    /// If its size or block size cannot be told.
+    pub fn inspect_through<D: ReadAt + ?Sized>(&self, device: &D) -> Result<Inspection, Error> {
+        inspect(device, self.own_lba_size()?).map_err(|error| Error::Io {
             what: "telling its size",
             error,
         })

@@ -1,6 +1,6 @@
 //! `backup`: saves the partition tables and the super blocks.
 
-use super::{failure, unusable};
+use super::{failure, inspect, unusable};
 use crate::backup::Backup;
 use crate::signatures::Traces;
 use crate::step::Step;
@@ -36,7 +36,7 @@ struct Document {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let target = Target::open(path, Access::Read).map_err(|error| unusable(path, &error))?;
-    let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
+    let inspection = inspect(&target).map_err(|error| unusable(path, &error))?;
     let name = path.display().to_string();
     let failed = |error: io::Error| failure(path, ExitStatus::Failed, format!("cannot be read: {error}"));
     let backup = Backup::of_metadata(target.file(), &name, &inspection).map_err(failed)?;

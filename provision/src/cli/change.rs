@@ -1,6 +1,7 @@
 //! What all commands that change a target have in common: the check, the dry run, saving what is lost, the writes, reading back.
 
-use super::{backup, failure, refused, unusable};
+use super::watched::Watched;
+use super::{backup, failure, inspect, refused, unusable};
 use crate::document::Document;
 use crate::picture;
 use crate::plan::{Before, Checked, Plan};
@@ -60,7 +61,7 @@ impl<'c> Change<'c> {
     /// Opens a target to be changed, and looks at it.
     pub(crate) fn open(path: &'c Path, dry_run: bool, force: bool, flags: Flags) -> Result<Self, Failure> {
         let target = Target::open(path, Access::to_change(dry_run)).map_err(|error| unusable(path, &error))?;
-        let inspection = target.inspect().map_err(|error| unusable(path, &error))?;
+        let inspection = inspect(&target).map_err(|error| unusable(path, &error))?;
         Ok(Self {
             path,
             target,
@@ -71,9 +72,9 @@ impl<'c> Change<'c> {
         })
     }
 
-    /// The target as it is, for a plan.
-    pub(crate) fn before(&self) -> Result<Before<'_, File>, Failure> {
-        before(self.path, &self.target, &self.inspection, self.force)
+    /// What `plan` makes of the target as it is.
+    pub(crate) fn plan<'s, P>(&'s self, plan: impl FnOnce(&Before<'_, Watched<'s, File>>) -> P) -> Result<P, Failure> {
+        planned(self.path, &self.target, &self.inspection, self.force, plan)
     }
 
     /// The document on a target. Of an image, offsets are taken for addresses.
@@ -86,7 +87,8 @@ impl<'c> Change<'c> {
     /// Checks a plan; does it, or says what it is.
     pub(crate) fn carry_out(mut self, plan: &Plan, done: &str) -> Result<ExitStatus, Failure> {
         let (path, name) = (self.path, self.path.display().to_string());
-        let checked = plan.check(&self.before()?).map_err(|refusal| refused(path, &refusal))?;
+        let checked = self.plan(|before| plan.check(before))?;
+        let checked = checked.map_err(|refusal| refused(path, &refusal))?;
         if self.dry_run {
             let document = DryRun {
                 document: self.document(&name, &self.inspection)?,
@@ -117,19 +119,23 @@ fn has_hybrid_mbr(inspection: &Inspection) -> bool {
     matches!(&inspection.block_0, Ok(BlockZero::Protective { others }) if !others.is_empty())
 }
 
-/// A target as it is, for a plan.
-pub(crate) fn before<'t>(
+/// What a target is read for to make and check a plan, to people.
+pub(crate) const READING: &str = "looking for data";
+
+/// What `plan` makes of a target as it is; people see it if that takes long.
+pub(crate) fn planned<'t, P>(
     path: &Path,
     target: &'t Target,
-    inspection: &'t Inspection,
+    inspection: &Inspection,
     force: bool,
-) -> Result<Before<'t, File>, Failure> {
-    Ok(Before {
-        device: target.file(),
+    plan: impl FnOnce(&Before<'_, Watched<'t, File>>) -> P,
+) -> Result<P, Failure> {
+    Ok(plan(&Before {
+        device: &Watched::new(target.file(), READING),
         own_lba_size: target.own_lba_size().map_err(|error| unusable(path, &error))?,
         inspection,
         force,
-    })
+    }))
 }
 
 /// Carries out a checked plan, and reads back what it has left. With `force`, for which `lost` is given up, what is overwritten is saved
@@ -151,7 +157,7 @@ pub(crate) fn write(
     checked
         .apply(target.file())
         .map_err(|error| failure(path, ExitStatus::Failed, error))?;
-    let after = target.inspect().map_err(|error| unusable(path, &error))?;
+    let after = inspect(target).map_err(|error| unusable(path, &error))?;
     if let Some(reason) = checked.promise().broken(target.file(), &after) {
         let what = format!("what was written does not read back: {reason}");
         return Err(failure(path, ExitStatus::Failed, what));

@@ -1,7 +1,7 @@
 //! `fsdax`: makes a partition come up in fsdax mode in the guest that gets it.
 
 use super::init::random_guid;
-use super::{failure, unusable};
+use super::{failure, inspect, unusable};
 use crate::fsdax::{self, Error, HEAD, Head};
 use crate::partition::Partition;
 use serde::Serialize;
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     let path = &arguments.target;
     let failed = |error: Error| unusable(path, &error);
     let io = |what| move |error: io::Error| Error::Io { what, error };
-    let partition = Partition::open(path, arguments.partition).map_err(|error| unusable(path, &error))?;
+    let partition = Partition::open(path, arguments.partition, inspect).map_err(|error| unusable(path, &error))?;
     let uuid = match arguments.uuid {
         Some(uuid) => uuid,
         None => random_guid().map_err(|error| failure(path, ExitStatus::Failed, error))?,

@@ -211,17 +211,16 @@ fn prepare(
     let name = path.display().to_string();
     let inspection = match blank {
         Some(blank) => inspect(blank, None).map_err(|error| failure(path, ExitStatus::Failed, error))?,
-        None => target.inspect().map_err(|error| unusable(path, &error))?,
+        None => super::inspect(target).map_err(|error| unusable(path, &error))?,
     };
     let geometry = target
         .geometry(inspection.lba_size, arguments.base)
         .map_err(|error| unusable(path, &error))?;
     let (plan, checked) = match blank {
         Some(blank) => plan(path, &as_image(blank, &inspection, arguments), &geometry, request),
-        None => {
-            let before = change::before(path, target, &inspection, arguments.force)?;
-            plan(path, &before, &geometry, request)
-        }
+        None => change::planned(path, target, &inspection, arguments.force, |before| {
+            plan(path, before, &geometry, request)
+        })?,
     }?;
     if matches!(target.found(), Found::Raw(_)) {
         tracing::warn!(

@@ -22,7 +22,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let change = Change::open(path, arguments.dry_run, arguments.force, flags)?;
-    let plan = repair::plan(&change.before()?).map_err(|error| match error {
+    let plan = change.plan(repair::plan)?;
+    let plan = plan.map_err(|error| match error {
         Error::Refused(refusal) => refused(path, &refusal),
         error => unusable(path, &error),
     })?;

@@ -37,7 +37,8 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         .target
         .geometry(change.inspection.lba_size, arguments.base)
         .map_err(|error| unusable(path, &error))?;
-    let plan = resize::plan(&change.before()?, &geometry, arguments.reserve, now).map_err(|error| match error {
+    let plan = change.plan(|before| resize::plan(before, &geometry, arguments.reserve, now))?;
+    let plan = plan.map_err(|error| match error {
         Error::Refused(refusal) => refused(path, &refusal),
         error => unusable(path, &error),
     })?;

@@ -27,7 +27,8 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     let path = &arguments.target;
     let backup = read(&arguments.file)?;
     let change = Change::open(path, arguments.dry_run, arguments.force, flags)?;
-    let plan = restore::plan(&change.before()?, &backup).map_err(|error| match error {
+    let plan = change.plan(|before| restore::plan(before, &backup))?;
+    let plan = plan.map_err(|error| match error {
         Error::Refused(refusal) => refused(path, &refusal),
         error => unusable(path, &error),
     })?;

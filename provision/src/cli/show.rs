@@ -1,7 +1,7 @@
 //! `show`: what is on a target.
 
 use super::canvas::canvas;
-use super::{status_of, unusable_document};
+use super::{inspect, status_of, unusable_document};
 use crate::document::Document;
 use crate::note;
 use crate::picture::{self, drawing, parts};
@@ -27,9 +27,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let target = Target::open(path, Access::Read).map_err(|error| unusable_document(path, &error, flags))?;
-    let inspection = target
-        .inspect()
-        .map_err(|error| unusable_document(path, &error, flags))?;
+    let inspection = inspect(&target).map_err(|error| unusable_document(path, &error, flags))?;
     let geometry = target
         .geometry(inspection.lba_size, arguments.base)
         .map_err(|error| unusable_document(path, &error, flags))?;

@@ -2,11 +2,13 @@
 
 use super::change;
 use super::exit::Refused;
-use super::{status_of, unusable_document};
+use super::watched::Watched;
+use super::{inspect, status_of, unusable, unusable_document};
 use crate::advice::{self, Advice};
 use crate::document::Document;
 use crate::note;
 use crate::picture;
+use crate::plan::Before;
 use crate::target::{Access, Target};
 use std::path::PathBuf;
 use xen_pmem_cli::exit::{ExitStatus, Exits as _};
@@ -22,17 +24,24 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let target = Target::open(path, Access::Read).map_err(|error| unusable_document(path, &error, flags))?;
-    let inspection = target
-        .inspect()
-        .map_err(|error| unusable_document(path, &error, flags))?;
+    let inspection = inspect(&target).map_err(|error| unusable_document(path, &error, flags))?;
     let name = path.display().to_string();
     let geometry = target
         .geometry(inspection.lba_size, None)
         .map_err(|error| unusable_document(path, &error, flags))?;
-    let before = change::before(path, &target, &inspection, false)?;
+    let own_lba_size = target.own_lba_size().map_err(|error| unusable(path, &error))?;
+    let advice = || {
+        let before = Before {
+            device: &Watched::new(target.file(), change::READING),
+            own_lba_size,
+            inspection: &inspection,
+            force: false,
+        };
+        advice::of(&before, &geometry)
+    };
     flags.print(&Document::of(&name, &inspection, &geometry), || {
         let notes = picture::of_notes(&note::of_device(&inspection, &geometry));
-        text(&name, &inspection) + &of_advice(&name, advice::of(&before, &geometry)) + &notes
+        text(&name, &inspection) + &of_advice(&name, advice()) + &notes
     })?;
     Ok(match inspection.state {
         State::Degraded => ExitStatus::Damaged,

@@ -1,14 +1,14 @@
 //! `wipe`: zeros a partition before it goes to another guest.
 
-use super::{failure, unusable};
+use super::{failure, inspect, unusable};
 use crate::partition::Partition;
 use crate::wipe::{self, Stopped};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use xen_pmem_cli::exit::ExitStatus;
+use xen_pmem_cli::progress::Share;
 use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::units::{Bytes, PAGE};
 
@@ -48,7 +48,7 @@ struct Document {
 
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
-    let partition = Partition::open(path, arguments.partition).map_err(|error| unusable(path, &error))?;
+    let partition = Partition::open(path, arguments.partition, inspect).map_err(|error| unusable(path, &error))?;
     let (size, from) = (partition.size(), arguments.from);
     let what = format!("partition {} {:?} of {size}", partition.number(), partition.name());
     if from > size || !from.is_aligned(PAGE) {
@@ -64,12 +64,16 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         signal_hook::flag::register(signal, Arc::clone(&interrupted))
             .map_err(|error| failure(path, ExitStatus::Failed, format!("cannot wait for signals: {error}")))?;
     }
-    let bar = bar(flags, size, from);
+    let share = if flags.is_quiet() {
+        Share::hidden()
+    } else {
+        Share::new("wiping", size.0, from.0)
+    };
     let result = wipe::wipe(&partition, size, from, |at| {
-        bar.set_position(at.0);
+        share.done(at.0);
         !interrupted.load(Ordering::Relaxed)
     });
-    bar.finish_and_clear();
+    drop(share);
     result.map_err(|Stopped { at, error }| {
         let why = error.map_or("interrupted".to_owned(), |error| error.to_string());
         let error = format!(
@@ -87,16 +91,4 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     };
     flags.print(&document, || format!("{}: {what} is wiped\n", document.target))?;
     Ok(ExitStatus::Done)
-}
-
-/// The bar on standard error, if that is a terminal.
-fn bar(flags: Flags, size: Bytes, from: Bytes) -> ProgressBar {
-    if flags.is_quiet() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(size.0).with_position(from.0);
-    match ProgressStyle::with_template("wiping {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }

@@ -5,7 +5,6 @@
 //! prepared. Until then there are, of what is whole, only super blocks; and of what comes next, words that have arrived or not.
 
 use super::blank::first_data;
-use crate::progress::Watched;
 use std::io;
 use xen_pmem_format::inspect::Inspection;
 use xen_pmem_format::read::ReadAt;
@@ -110,8 +109,7 @@ fn is_unused<D: ReadAt + ?Sized>(device: &D, size: Bytes, superblock: &SuperBloc
     let step = usize::try_from(SUPERPAGE.0).map_err(io::Error::other)?;
     let starts = (content_end.0..end.0).step_by(step);
     let starts = starts.map(|start| DeviceRange::clamped(DeviceOffset(start), PAGE));
-    let watched = Watched::new(device, "looking for partitions' content");
-    Ok(first_data(&watched, [reserved, content].into_iter().chain(starts), &[])?.is_none())
+    Ok(first_data(device, [reserved, content].into_iter().chain(starts), &[])?.is_none())
 }
 
 /// Whether a page holds nothing but words of a copy without its signature: each word that tells what it is has arrived or is zero, and

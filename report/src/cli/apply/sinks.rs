@@ -5,14 +5,13 @@ use crate::report::{self, Refusal, Report};
 use crate::sink::{Outcome, Receipt, Registration};
 use crate::xenstore::{self, XenStore};
 use clap::ValueEnum;
-use indicatif::ProgressBar;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 use xen_pmem_cli::Failure;
 use xen_pmem_cli::exit::{ExitStatus, Exits};
+use xen_pmem_cli::progress::Waiting;
 use xen_pmem_format::units::Bytes;
 use xen_pmem_nvdimm::bus::{self, NdBus};
 
@@ -152,7 +151,8 @@ impl Sinks {
         let mut verdict = None;
         let mut overall = ExitStatus::Done;
         if let Some(hypercall) = &mut self.hypercall {
-            let _shown = Shown::new(report);
+            // A second for each 64 GiB or so.
+            let _waiting = Waiting::new(format!("reporting {} to the hypervisor", report.device()));
             let result = match (hypercall.publish(report), rebind) {
                 (
                     Err(hypercall::Error::Untaken {
@@ -219,23 +219,6 @@ fn publish_unbound(hypercall: &mut Hypercall<Privcmd>, report: &Report, bus: &Nd
     hypercall.ask(report)?;
     let published = bus.without_driver(Path::new(report.device()), || hypercall.publish(report));
     Ok(published.map_err(NotPublished::Bound)??)
-}
-
-/// What people see on a terminal while the hypervisor works: a second for each 64 GiB or so.
-struct Shown(ProgressBar);
-
-impl Shown {
-    fn new(report: &Report) -> Self {
-        let bar = ProgressBar::new_spinner().with_message(format!("reporting {} to the hypervisor", report.device()));
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Self(bar)
-    }
-}
-
-impl Drop for Shown {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
 }
 
 /// Has a service's journal know what became of a report. On a terminal it is told otherwise.

@@ -1,6 +1,6 @@
 //! How the tool ends that met an error of the libraries, and what to do about it on its command line.
 
-use crate::guest::dm;
+use crate::guest::{dm, partition};
 use crate::host::Unfit;
 use crate::hypercall::{self, Untaken};
 use crate::report::Refusal;
@@ -8,6 +8,7 @@ use crate::{turn, xenstore};
 use std::borrow::Cow;
 use xen_pmem_cli::exit::{ExitStatus, Exits};
 use xen_pmem_discover::document::{Mode, State};
+use xen_pmem_nvdimm::claim;
 
 impl Exits for Unfit {
     fn exit_status(&self) -> ExitStatus {
@@ -76,6 +77,16 @@ impl Exits for Refusal {
             Self::SameUuid { .. } => Some("; give one a new UUID with `xen-pmem-provision init --force`".into()),
             Self::Contradicts { .. } => Some(": withdraw that one first, or report without --from".into()),
             _ => None,
+        }
+    }
+}
+
+impl Exits for partition::Error {
+    fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::NotAPartition => ExitStatus::Usage,
+            Self::Use(claim::Error::InUse(_)) => ExitStatus::Refused,
+            _ => ExitStatus::Failed,
         }
     }
 }

@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use xen_pmem_cli::exit::{ExitStatus, Exits as _};
 use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::units::{Bytes, PhysRange};
-use xen_pmem_nvdimm::claim;
 use xen_pmem_nvdimm::fsdax;
 use xen_pmem_nvdimm::guest_claim::Claim;
 use xen_pmem_nvdimm::sysfs::SysfsRoot;
@@ -115,14 +114,7 @@ fn look(arguments: &Arguments) -> Result<Vec<Wanted>, Failure> {
     for path in &arguments.partitions {
         let device = name_of(path);
         let fail = |status, error: String| Failure::new(status, format!("{device}: {error}"));
-        let partition = partition::find(&root, path).map_err(|error| {
-            let status = match error {
-                partition::Error::NotAPartition => ExitStatus::Usage,
-                partition::Error::Use(claim::Error::InUse(_)) => ExitStatus::Refused,
-                _ => ExitStatus::Failed,
-            };
-            fail(status, error.to_string())
-        })?;
+        let partition = partition::find(&root, path).map_err(|error| fail(error.exit_status(), error.told()))?;
         let disk = partition.disk.display().to_string();
         let report = reports.iter().find(|(device, _)| device.device == disk);
         let report: &Report = match report {

@@ -1,4 +1,5 @@
-//! What planning costs, and looking at a device: as it should be, and with a large gap in which both copies have to be searched for.
+//! What planning costs, and looking at a device: as it should be, and with a large gap in which both copies have to be searched for, in
+//! memory and in a file.
 
 #![allow(missing_docs, reason = "criterion's macros make functions without them")]
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up has to end")]
@@ -7,6 +8,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use uuid::Uuid;
 use xen_pmem_format::inspect::inspect;
 use xen_pmem_format::read::ReadAt;
@@ -129,5 +131,33 @@ fn searching(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, planning, searching);
+/// The same in a file, of which each page of the gap is full and most are read past the page cache.
+fn searching_a_file(criterion: &mut Criterion) {
+    let gap = 1 << 30;
+    let reserved = Bytes(gap - (4 << 20));
+    let device = prepared(2 * gap, Reserve::Size(reserved));
+    // On the disk that has the build, as a folder for temporary files may be memory.
+    let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    file.set_len(device.size).unwrap();
+    let full = vec![0xd1; 1 << 20];
+    for offset in (PAGE * 5..gap - (1 << 20)).step_by(full.len()) {
+        file.write_all_at(&full, offset).unwrap();
+    }
+    for (number, page) in &device.pages {
+        let offset = number * PAGE;
+        if !Which::BOTH.iter().any(|which| which.offset().0 == offset) {
+            file.write_all_at(page, offset).unwrap();
+        }
+    }
+    file.sync_all().unwrap();
+    let inspection = inspect(&file, None).unwrap();
+    assert!(inspection.table().is_some() && inspection.reservation().is_none());
+    let mut group = criterion.benchmark_group("a full gap of a file without a copy at the fixed places");
+    group.sample_size(10).throughput(Throughput::Bytes(gap));
+    group.bench_function("1 GiB", |bencher| {
+        bencher.iter(|| inspect(black_box(&file), None).unwrap());
+    });
+}
+
+criterion_group!(benches, planning, searching, searching_a_file);
 criterion_main!(benches);

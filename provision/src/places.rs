@@ -133,7 +133,7 @@ impl Tables {
 }
 
 /// The block of a table's header, and its entries.
-fn structures(table: &Table) -> impl Iterator<Item = DeviceRange> {
+pub fn structures(table: &Table) -> impl Iterator<Item = DeviceRange> {
     let (header, lba_size) = (table.header(), table.lba_size());
     let blocks = |first: u64, count: u64| {
         DeviceRange::new(lba_size.offset_of(Lba(first))?, lba_size.bytes().checked_mul(count)?)

@@ -6,13 +6,13 @@
 
 use crate::device::Device;
 use crate::overlay::Overlay;
-use crate::places::{Owned, Part, Shape, Tables, Writable};
+use crate::places::{self, Owned, Part, Shape, Tables, Writable};
 use crate::promise::Promise;
 use crate::signatures::{self, Trace, Traces};
 use crate::step::{self, Failed, Step};
 use std::io;
 use xen_pmem_format::copies::Reading;
-use xen_pmem_format::inspect::{CopyReport, Inspection, inspect};
+use xen_pmem_format::inspect::{CopyReport, Finding, Inspection, inspect};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::{NotACopy, SuperBlock, Which};
 use xen_pmem_format::table::Place;
@@ -158,10 +158,23 @@ impl Plan {
 
     /// What of nobody's is in the ranges that are taken; refused unless it is given up.
     fn refuse_occupied<D: ReadAt + ?Sized>(&self, before: &Before<'_, D>) -> Result<Option<Trace>, Refusal> {
-        match signatures::unknown_in(before.device, before.inspection, &self.taken)? {
+        let taken = self.taken.iter().copied().chain(self.new_tail(before.inspection));
+        let taken: Vec<DeviceRange> = taken.collect();
+        match signatures::unknown_in(before.device, before.inspection, &taken)? {
             Some(trace) if !before.force => Err(Refusal::Occupied(trace)),
             trace => Ok(trace),
         }
+    }
+
+    /// The backup table's place, if it is written and the primary table does not name it: the device was cut or has grown.
+    fn new_tail(&self, inspection: &Inspection) -> Option<DeviceRange> {
+        let elsewhere = |finding: &Finding| matches!(finding, Finding::BackupTableNotAtEnd { .. });
+        let tail = places::tail(inspection.device_size, self.shape);
+        let written = self.steps.iter().any(|step| match step {
+            Step::Write { offset, .. } => *offset >= tail.base(),
+            Step::Flush => false,
+        });
+        (written && inspection.findings.iter().any(elsewhere)).then_some(tail)
     }
 
     /// Refuses writes outside of what is writable, and writes over what belongs to somebody else.

@@ -96,7 +96,7 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, taken: &[De
     Ok(Traces(traces))
 }
 
-/// Finds something in `taken` that is neither zeros nor a copy of this device's super block. It would be overwritten, by a plan or, in
+/// Finds something in `taken` that is neither zeros nor a valid table's, nor a copy of this device's super block. It would be overwritten, by a plan or, in
 /// the area that Xen gets, by Xen.
 ///
 /// # Errors
@@ -107,8 +107,16 @@ pub fn unknown_in<D: ReadAt + ?Sized>(
     inspection: &Inspection,
     taken: &[DeviceRange],
 ) -> io::Result<Option<Trace>> {
+    if taken.is_empty() {
+        return Ok(None);
+    }
     let found = inspection.copies.iter().filter(|copy| copy.page().is_some());
     let mut ours: Vec<_> = found.map(|copy| places::page(copy.offset)).collect();
+    let tables = [&inspection.primary_table, &inspection.backup_table]
+        .into_iter()
+        .flatten();
+    ours.extend(tables.flat_map(places::structures));
+    ours.extend(cut_entries(device, inspection)?);
     let data = data_in(device, inspection, taken, &ours)?;
     match inspection.table() {
         // Only now is it worth a search of the gap.
@@ -122,6 +130,27 @@ pub fn unknown_in<D: ReadAt + ?Sized>(
         }
         _ => Ok(data),
     }
+}
+
+/// What is left of the backup table's entries where the device was cut: before the block that the primary table names, with the
+/// primary table's bytes.
+fn cut_entries<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Option<DeviceRange>> {
+    let Ok(table) = &inspection.primary_table else {
+        return Ok(None);
+    };
+    let entries = table.entries_at();
+    let header = table.lba_size().offset_of(table.other_header());
+    let there = header
+        .and_then(|header| header.0.checked_sub(entries.size().0))
+        .map(DeviceOffset)
+        .and_then(|start| DeviceRange::between(start, DeviceOffset::after(inspection.device_size)))
+        .map(|rest| DeviceRange::clamped(rest.base(), rest.size().min(entries.size())));
+    let Some(there) = there else { return Ok(None) };
+    let mut left = vec![0; usize::try_from(there.size().0).map_err(io::Error::other)?];
+    let mut right = left.clone();
+    device.read_exact_at(there.base(), &mut left)?;
+    device.read_exact_at(entries.base(), &mut right)?;
+    Ok((left == right).then_some(there))
 }
 
 /// The first byte in `taken`, and outside of `ours`, that is not zero.

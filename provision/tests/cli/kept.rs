@@ -580,3 +580,26 @@ fn xen_gets_no_data_of_somebody_elses_silently() {
     restore(&path, &[saved, "-q", "--force"]).success();
     provision(&["verify", "-q"], &path).success();
 }
+
+#[test]
+fn what_lies_where_a_cut_device_gets_its_backup_table_is_not_lost_silently() {
+    let images = Images::new();
+    for command in ["remove", "repair"] {
+        let path = images.prepared(command);
+        let file = open(&path);
+        let end = SIZE - 4096;
+        file.write_all_at(&[0; 33 * 512], SIZE - 33 * 512).unwrap();
+        file.write_all_at(b"x", end - 33 * 512).unwrap();
+        file.set_len(end).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let ended = provision(&[command, "-q"], &path);
+        assert!(std::fs::read(&path).unwrap() == before, "{command}");
+        ended.code(if command == "remove" { 3 } else { 5 });
+        // A byte before that, nothing is in the way.
+        file.write_all_at(b"xx\0", end - 33 * 512 - 2).unwrap();
+        file.write_all_at(&[0; 32 * 512], end - 32 * 512).unwrap();
+        if command == "remove" {
+            provision(&[command, "-q"], &path).success();
+        }
+    }
+}

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// How often [`until`] looks.
-const TICK: Duration = Duration::from_millis(20);
+/// How long [`until`] pauses before it looks for the second time. Each pause is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause. Looking costs the machine processor time that what is waited for may need: a guest domain under emulation does.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// How long a boot from memory takes on an ordinary host with nothing else to do.
 const ORDINARY_BOOT: Duration = Duration::from_secs(10);
 /// How long waking up from a snapshot takes there.
@@ -45,6 +47,7 @@ pub fn limit(ordinary: Duration) -> Duration {
 /// If looking fails, or nothing is there after [`limit`] of `ordinary`.
 pub fn until<T>(what: &str, ordinary: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let begin = Instant::now();
+    let mut pause = FIRST_PAUSE;
     loop {
         if let Some(found) = look()? {
             return Ok(found);
@@ -53,7 +56,8 @@ pub fn until<T>(what: &str, ordinary: Duration, mut look: impl FnMut() -> Result
         if begin.elapsed() > limit {
             bail!("{what}: still not so after {} s", limit.as_secs());
         }
-        sleep(TICK);
+        sleep(pause);
+        pause = LONGEST_PAUSE.min(pause * 2);
     }
 }
 

@@ -112,15 +112,6 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     ours.ensure_untouched(&nvdimm)?;
     heal(&mut vm)?;
 
-    run.step("a swap area over the whole disk, written as mkswap does");
-    let ours = prepare(run, &mut vm, &nvdimm)?;
-    vm.script(
-        "dd if=/dev/zero of=/dev/pmem0 bs=1024 count=1 conv=fsync; \
-         printf 'SWAPSPACE2' | dd of=/dev/pmem0 bs=1 seek=4086 conv=fsync",
-    )?;
-    expect(&mut vm, "damaged", "something else claims the device: a swap area")?;
-    ours.ensure_untouched(&nvdimm)?;
-
     run.step("sgdisk destroys both tables");
     prepare(run, &mut vm, &nvdimm)?;
     vm.run("xen-pmem-provision backup /dev/pmem0 /run/backup")?;
@@ -159,7 +150,8 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 
     run.step("mkswap on the whole disk");
     let ours = prepare(run, &mut vm, &nvdimm)?;
-    vm.script("mkswap -f /dev/pmem0")?;
+    // Its whole path: the shell has a mkswap of its own, which knows no option.
+    vm.script("/usr/sbin/mkswap -f /dev/pmem0")?;
     expect(&mut vm, "damaged", "a swap area")?;
     refuse_what_is_not_ours(&mut vm, &nvdimm, "a swap area")?;
     ours.ensure_untouched(&nvdimm)?;
@@ -170,7 +162,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     run.step("mkfs.ext4 on the whole disk");
     prepare(run, &mut vm, &nvdimm)?;
     vm.run("xen-pmem-provision backup /dev/pmem0 /run/before-ext4")?;
-    vm.script("mkfs.ext4 -q -F /dev/pmem0")?;
+    vm.script("/usr/sbin/mkfs.ext4 -q -F /dev/pmem0")?;
     expect(&mut vm, "unprepared", "there is no GUID partition table")?;
     let before = image::read(&nvdimm, 0, START)?;
     for command in ["init /dev/pmem0", "restore /dev/pmem0 /run/before-ext4"] {

@@ -39,7 +39,7 @@ pub(crate) const BUILD: &[Need] = &[
     },
 ];
 
-/// What the tests need: programs whose file systems and the like must be noticed, and `losetup`.
+/// What the tests need: programs whose file systems and tables must be noticed, and `losetup`.
 pub(crate) const TEST: &[Need] = &[
     Need {
         program: "mke2fs",
@@ -60,6 +60,10 @@ pub(crate) const TEST: &[Need] = &[
     Need {
         program: "mkfs.btrfs",
         package: "btrfs-progs",
+    },
+    Need {
+        program: "sgdisk",
+        package: "gdisk",
     },
     Need {
         program: "losetup",
@@ -123,4 +127,53 @@ pub(crate) fn install(needs: &[Need]) -> Result<()> {
         bail!("installed {}, but {} is still missing", need.package, need.program);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUILD, TEST};
+    use crate::workspace;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    /// Programs of packages that every Debian system has: dash, coreutils, util-linux.
+    const ESSENTIAL: &[&str] = &["sh", "sleep", "partx", "setpriv"];
+
+    /// Collects the programs that the tests below a folder start by name.
+    fn started(folder: &Path, programs: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                started(&path, programs);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let calls = text.split("Command::new(\"").skip(1);
+                programs.extend(calls.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_tests_start_is_installed_for_them() {
+        let mut programs = BTreeSet::new();
+        for entry in fs::read_dir(workspace::root()).unwrap() {
+            let tests = entry.unwrap().path().join("tests");
+            if tests.is_dir() {
+                started(&tests, &mut programs);
+            }
+        }
+        assert!(programs.contains("sgdisk"), "found only {programs:?}");
+        let known: BTreeSet<&str> = BUILD
+            .iter()
+            .chain(TEST)
+            .map(|need| need.program)
+            .chain(ESSENTIAL.iter().copied())
+            .collect();
+        let missing: Vec<&String> = programs
+            .iter()
+            .filter(|program| !known.contains(program.as_str()))
+            .collect();
+        assert!(missing.is_empty(), "nothing installs {missing:?}");
+    }
 }

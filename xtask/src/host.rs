@@ -65,6 +65,11 @@ pub(crate) const TEST: &[Need] = &[
         program: "sgdisk",
         package: "gdisk",
     },
+    // The tests follow advice that names it.
+    Need {
+        program: "sfdisk",
+        package: "fdisk",
+    },
     Need {
         program: "losetup",
         package: "mount",

@@ -32,80 +32,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hypercalls.h"
 #include "xen-pmem.h"
 
-/* Linux: include/uapi/xen/privcmd.h */
-struct privcmd_hypercall {
-    uint64_t op;
-    uint64_t arg[5];
-};
-#define IOCTL_PRIVCMD_HYPERCALL _IOC(_IOC_NONE, 'P', 0, sizeof(struct privcmd_hypercall))
-
-/* Xen: include/public/{xen,hypfs}.h */
-#define HYPERVISOR_hypfs_op 42
-#define XEN_HYPFS_OP_read 1
+/* Xen: include/public/hypfs.h */
 #define XEN_HYPFS_OP_write_contents 2
-
-#define XEN_HYPFS_TYPE_UINT 3
-struct hypfs_number {
-    uint8_t type, encoding;
-    uint16_t pad;
-    uint32_t content_len, max_write_len;
-    uint32_t content;
-};
-
-enum { UNSUPPORTED = 6 };
-
-static int privcmd;
-
-/* A page that hypercalls may refer to. */
-static unsigned char *page;
-enum { OP_AT = 0, PATH_AT = 1024, VALUE_AT = 2048, PAGE = 4096 };
-
-static long hypercall(uint64_t op, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
-{
-    struct privcmd_hypercall call = { op, { a, b, c, d, e } };
-    int result = ioctl(privcmd, IOCTL_PRIVCMD_HYPERCALL, &call);
-
-    return result < 0 ? -errno : result;
-}
-
-static int open_hypercalls(void)
-{
-    int buffers = open("/dev/xen/hypercall", O_RDWR | O_CLOEXEC);
-
-    privcmd = open("/dev/xen/privcmd", O_RDWR | O_CLOEXEC);
-    if (privcmd < 0 || buffers < 0) {
-        perror("cannot open /dev/xen/privcmd and /dev/xen/hypercall");
-        return 0;
-    }
-    page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, buffers, 0);
-    if (page == MAP_FAILED) {
-        perror("cannot map /dev/xen/hypercall");
-        return 0;
-    }
-    return 1;
-}
-
-/* What the hypervisor advertises, or a negative errno. */
-static long advertised(void)
-{
-    static const char path[] = XEN_PMEM_ABI_NODE;
-    struct hypfs_number number;
-    long result;
-
-    memcpy(page + PATH_AT, path, sizeof(path));
-    result = hypercall(HYPERVISOR_hypfs_op, XEN_HYPFS_OP_read, (uintptr_t)(page + PATH_AT), sizeof(path),
-                       (uintptr_t)(page + VALUE_AT), sizeof(number));
-    if (result < 0)
-        return result;
-    memcpy(&number, page + VALUE_AT, sizeof(number));
-
-    if (number.type != XEN_HYPFS_TYPE_UINT || number.content_len != sizeof(number.content))
-        return -EPROTO;
-
-    return number.content;
-}
 
 /* Opens the way to a hypervisor that has the operations: 0, or an exit code. */
 static int open_operations(void)
@@ -114,7 +45,7 @@ static int open_operations(void)
 
     if (!open_hypercalls())
         return 1;
-    abi = advertised();
+    abi = advertised(XEN_PMEM_ABI_NODE);
     if (abi == XENPF_PMEM_ABI)
         return 0;
     if (abi < 0)
@@ -153,10 +84,10 @@ static long inject(uint32_t step)
 {
     static const char path[] = "/params/pmem-fail";
 
-    memcpy(page + PATH_AT, path, sizeof(path));
-    memcpy(page + VALUE_AT, &step, sizeof(step));
-    return hypercall(HYPERVISOR_hypfs_op, XEN_HYPFS_OP_write_contents, (uintptr_t)(page + PATH_AT), sizeof(path),
-                     (uintptr_t)(page + VALUE_AT), sizeof(step));
+    memcpy(page + IN_AT, path, sizeof(path));
+    memcpy(page + OUT_AT, &step, sizeof(step));
+    return hypercall(HYPERVISOR_hypfs_op, XEN_HYPFS_OP_write_contents, (uintptr_t)(page + IN_AT), sizeof(path),
+                     (uintptr_t)(page + OUT_AT), sizeof(step));
 }
 
 static int faults(const struct xen_pmem_region *request, uint32_t stride)
@@ -208,7 +139,7 @@ static int abi(void)
 
     if (!open_hypercalls())
         return 1;
-    abi = advertised();
+    abi = advertised(XEN_PMEM_ABI_NODE);
     if (abi < 0)
         printf("none: %s\n", strerror((int)-abi));
     else

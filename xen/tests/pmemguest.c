@@ -32,13 +32,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Linux: include/uapi/xen/{privcmd,gntdev}.h */
-struct privcmd_hypercall {
-    uint64_t op;
-    uint64_t arg[5];
-};
-#define IOCTL_PRIVCMD_HYPERCALL _IOC(_IOC_NONE, 'P', 0, sizeof(struct privcmd_hypercall))
+#include "hypercalls.h"
 
+/* Linux: include/uapi/xen/{privcmd,gntdev}.h */
 struct privcmd_mmapbatch_v2 {
     unsigned int num;
     uint16_t dom;
@@ -64,19 +60,9 @@ struct gntdev_map_grant_ref {
 };
 #define IOCTL_GNTDEV_MAP_GRANT_REF _IOC(_IOC_NONE, 'G', 0, sizeof(struct gntdev_map_grant_ref))
 
-/* Xen: include/public/{xen,hypfs,domctl,memory,grant_table}.h */
+/* Xen: include/public/{xen,domctl,memory,grant_table}.h */
 #define HYPERVISOR_memory_op 12
 #define HYPERVISOR_domctl 36
-#define HYPERVISOR_hypfs_op 42
-
-#define XEN_HYPFS_OP_read 1
-#define XEN_HYPFS_TYPE_UINT 3
-struct hypfs_number {
-    uint8_t type, encoding;
-    uint16_t pad;
-    uint32_t content_len, max_write_len;
-    uint32_t content;
-};
 
 #define XEN_DOMCTL_INTERFACE_VERSION 0x17
 #define XEN_DOMCTL_shadow_op 10
@@ -106,6 +92,7 @@ struct xen_domctl {
         uint8_t pad[128];
     } u;
 };
+#define PMEM_NODE "/pmem/domctl"
 enum { PMEM_ABI = 1, PMEM_ADD = 0, PMEM_REMOVE, PMEM_GET };
 
 #define XENMEM_decrease_reservation 1
@@ -140,56 +127,6 @@ struct grant_entry {
     uint32_t frame;
 };
 
-enum { UNSUPPORTED = 6 };
-
-static int privcmd;
-
-/* A page that hypercalls may refer to. */
-static unsigned char *page;
-enum { OP_AT = 0, IN_AT = 1024, OUT_AT = 2048, PAGE = 4096 };
-
-static long hypercall(uint64_t op, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
-{
-    struct privcmd_hypercall call = { op, { a, b, c, d, e } };
-    int result = ioctl(privcmd, IOCTL_PRIVCMD_HYPERCALL, &call);
-
-    return result < 0 ? -errno : result;
-}
-
-static int open_hypercalls(void)
-{
-    int buffers = open("/dev/xen/hypercall", O_RDWR | O_CLOEXEC);
-
-    privcmd = open("/dev/xen/privcmd", O_RDWR | O_CLOEXEC);
-    if (privcmd < 0 || buffers < 0) {
-        perror("cannot open /dev/xen/privcmd and /dev/xen/hypercall");
-        return 0;
-    }
-    page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, buffers, 0);
-    if (page == MAP_FAILED) {
-        perror("cannot map /dev/xen/hypercall");
-        return 0;
-    }
-    return 1;
-}
-
-/* What the hypervisor advertises, or a negative errno. */
-static long advertised(void)
-{
-    static const char path[] = "/pmem/domctl";
-    struct hypfs_number number;
-    long result;
-
-    memcpy(page + IN_AT, path, sizeof(path));
-    result = hypercall(HYPERVISOR_hypfs_op, XEN_HYPFS_OP_read, (uintptr_t)(page + IN_AT), sizeof(path),
-                       (uintptr_t)(page + OUT_AT), sizeof(number));
-    if (result < 0)
-        return result;
-    memcpy(&number, page + OUT_AT, sizeof(number));
-
-    return number.type == XEN_HYPFS_TYPE_UINT ? (long)number.content : -EPROTO;
-}
-
 static long domctl(struct xen_domctl *op)
 {
     long result;
@@ -223,7 +160,7 @@ static int pmem(uint32_t op, uint16_t domain, uint64_t gfn, uint64_t mfn, uint64
         .domain = domain,
         .u.pmem = { .op = op, .first_gfn = gfn, .first_mfn = mfn, .nr = nr },
     };
-    long abi = advertised(), result;
+    long abi = advertised(PMEM_NODE), result;
 
     if (abi != PMEM_ABI) {
         fprintf(stderr, "the hypervisor does not have the operation: %ld\n", abi);
@@ -363,7 +300,7 @@ static int hold(uint16_t domain, uint32_t ref)
 
 static int abi(void)
 {
-    long abi = advertised();
+    long abi = advertised(PMEM_NODE);
 
     if (abi < 0)
         printf("none: %s\n", strerrorname_np((int)-abi));

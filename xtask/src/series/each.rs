@@ -20,7 +20,12 @@ use std::process::Command;
 /// The scenario that asks a hypervisor for the operations, and that takes a hypervisor without them, too.
 const SCENARIO: &str = "xen-operations@patched";
 /// What the scenario's verdict depends on, beside the hypervisor.
-const TESTS: [&str; 2] = ["integration/src/scenarios/xen_operations.rs", "xen/tests/pmemctl.c"];
+const TESTS: [&str; 4] = [
+    "integration/src/scenarios/xen_operations.rs",
+    "xen/include/xen-pmem.h",
+    "xen/tests/hypercalls.h",
+    "xen/tests/pmemctl.c",
+];
 
 /// Builds and boots the hypervisor after each of the patches, in order.
 pub(super) fn run(release: &str, source: &Source, patches: &[PathBuf], debug: bool) -> Result<()> {

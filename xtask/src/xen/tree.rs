@@ -106,10 +106,17 @@ impl Tree {
         lines.push(if debug { "CONFIG_DEBUG=y" } else { "CONFIG_DEBUG=n" });
         lines.extend(ON);
         let config = self.folder.join("xen/.config");
+        let before = fs::read_to_string(&config)
+            .ok()
+            .zip(fs::metadata(&config).and_then(|file| file.modified()).ok());
         fs::write(&config, lines.join("\n") + "\n")?;
 
         self.target("olddefconfig", log)?;
         let made = fs::read_to_string(&config)?;
+        // Every file depends on the configuration's time: one that is as it was must not look new.
+        if let Some((_, modified)) = before.filter(|(text, _)| *text == made) {
+            fs::File::options().write(true).open(&config)?.set_modified(modified)?;
+        }
         ensure!(
             !configuration.whole || made.lines().any(|line| line == "CONFIG_PMEM=y"),
             "the configuration has no CONFIG_PMEM=y: an option that it depends on is off, see {}",

@@ -1,6 +1,8 @@
 //! `cargo xtask xen`: the hypervisor with the whole series, or with each patch in turn.
 
 mod each;
+#[cfg(test)]
+mod form;
 
 use crate::host;
 use crate::progress::step;
@@ -20,7 +22,8 @@ pub(crate) struct Options {
     /// If the mirror does not have that source, say so and end successfully
     #[arg(long)]
     if_available: bool,
-    /// Build and boot the hypervisor after each patch of the series, and try the operations on each
+    /// Build and boot the hypervisor after each patch of the series, and try the operations on each; without --debug, also compile each
+    /// with Flask, and without pmem
     #[arg(long)]
     each: bool,
 }

@@ -83,7 +83,11 @@ pub(crate) fn made(release: &str, source: &Source, debug: bool) -> Result<PathBu
     for patch in &patches {
         tree.patch(patch)?;
     }
-    let configuration = Configuration { debug, whole: true };
+    let configuration = Configuration {
+        debug,
+        options: tree::ON,
+        whole: true,
+    };
     let made = tree.make(configuration, &folder.join("build.log"))?;
     fs::copy(made, &hypervisor).context("the build made no hypervisor")?;
     fs::remove_dir_all(&place)?;

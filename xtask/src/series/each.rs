@@ -3,12 +3,15 @@
 //! Whoever looks for a fault between two versions of Xen gets any of these hypervisors. So each has to build and to boot, and none may
 //! have the operations without their protection.
 //!
+//! Two more configurations are only compiled: one with Flask and its policy, one without the feature.
+//!
 //! What is done for a patch is not done again while all that it depends on stays the same. The tree goes from patch to patch, so that
-//! each build compiles only what its patch changes.
+//! each build compiles only what its patch changes. Each configuration has a tree of its own.
 
+use crate::host::{self, Need};
 use crate::progress::step;
 use crate::xen::source::Source;
-use crate::xen::tree::{Configuration, Tree};
+use crate::xen::tree::{self, Configuration, Tree};
 use crate::{command, e2e, workspace};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -27,19 +30,50 @@ const TESTS: [&str; 4] = [
     "xen/tests/pmemctl.c",
 ];
 
+/// What the configurations that are only compiled take, beside what building takes.
+const NEEDS: &[Need] = &[
+    Need {
+        program: "checkpolicy",
+        package: "checkpolicy",
+    },
+    Need {
+        program: "m4",
+        package: "m4",
+    },
+];
+
+/// A configuration that is compiled, and not booted.
+struct Compiled {
+    name: &'static str,
+    options: &'static [&'static str],
+}
+
+/// The configurations that each patch must compile with, beside the one that boots.
+const COMPILED: [Compiled; 2] = [
+    Compiled {
+        name: "flask",
+        options: tree::FLASK,
+    },
+    Compiled {
+        name: "off",
+        options: tree::OFF,
+    },
+];
+
 /// Builds and boots the hypervisor after each of the patches, in order.
 pub(super) fn run(release: &str, source: &Source, patches: &[PathBuf], debug: bool) -> Result<()> {
+    host::install(NEEDS)?;
     let folder = workspace::target()
         .join("xen")
         .join(release)
         .join(if debug { "each-debug" } else { "each" });
-    fs::create_dir_all(&folder)?;
-    let mut walk = Walk {
-        source,
-        tree: Tree::at(&folder.join("tree")),
-        applied: folder.join("applied"),
-        folder: &folder,
-    };
+    let mut walk = Walk::new(source, &folder)?;
+    // Assertions are the same in each of them: once is enough.
+    let mut compiled = COMPILED
+        .iter()
+        .filter(|_| !debug)
+        .map(|configuration| Ok((configuration, Walk::new(source, &folder.join(configuration.name))?)))
+        .collect::<Result<Vec<_>>>()?;
     let texts = patches
         .iter()
         .map(|patch| fs::read_to_string(patch).with_context(|| format!("cannot read {}", patch.display())))
@@ -57,6 +91,7 @@ pub(super) fn run(release: &str, source: &Source, patches: &[PathBuf], debug: bo
         let stamp = stamp(source, texts, debug);
         let place = folder.join(format!("{count:02}"));
         let hypervisor = place.join("xen");
+        let whole = count == patches.len();
         if !says(&place.join("built"), &stamp) || !hypervisor.is_file() {
             step(&format!("{count} of {}: {name}", patches.len()));
             workspace::discard(&place)?;
@@ -64,7 +99,8 @@ pub(super) fn run(release: &str, source: &Source, patches: &[PathBuf], debug: bo
             walk.bring_to(done, texts)?;
             let configuration = Configuration {
                 debug,
-                whole: count == patches.len(),
+                options: tree::ON,
+                whole,
             };
             let made = walk
                 .tree
@@ -80,6 +116,21 @@ pub(super) fn run(release: &str, source: &Source, patches: &[PathBuf], debug: bo
                 .with_context(|| format!("patch {count}, {name}, does not boot, or its operations fail"))?;
             fs::write(place.join("booted"), &booted)?;
         }
+        for (Compiled { name: kind, options }, walk) in &mut compiled {
+            let stamp = format!("{stamp}{}\n", options.join("\n"));
+            let stamp_file = place.join(format!("built-{kind}"));
+            if says(&stamp_file, &stamp) {
+                continue;
+            }
+            step(&format!("{count} of {}, configuration `{kind}`: {name}", patches.len()));
+            walk.bring_to(done, texts)?;
+            let configuration = Configuration { debug, options, whole };
+            walk.tree
+                .make(configuration, &place.join(format!("build-{kind}.log")))
+                .with_context(|| format!("patch {count}, {name}, does not build with {}", options.join(", ")))?;
+            fs::write(&stamp_file, &stamp)?;
+            println!("{count:02} {name}: builds with configuration `{kind}`");
+        }
         println!("{count:02} {name}: builds, boots, operations as they should be");
     }
     Ok(())
@@ -91,10 +142,21 @@ struct Walk<'a> {
     tree: Tree,
     /// The file that says which patches the tree has.
     applied: PathBuf,
-    folder: &'a Path,
+    folder: PathBuf,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// Begins, or goes on where the last one in this folder ended.
+    fn new(source: &'a Source, folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        Ok(Self {
+            source,
+            tree: Tree::at(&folder.join("tree")),
+            applied: folder.join("applied"),
+            folder: folder.to_owned(),
+        })
+    }
+
     /// Brings the tree to where exactly these patches are applied.
     fn bring_to(&mut self, patches: &[PathBuf], texts: &[String]) -> Result<()> {
         let hashes: Vec<String> = texts.iter().map(|text| format!("{:016x}", hash(text))).collect();

@@ -3,7 +3,7 @@
 use super::source::Source;
 use crate::command;
 use crate::progress::step;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,12 +13,24 @@ use std::process::Command;
 pub(crate) struct Configuration {
     /// Whether with assertions and debug output.
     pub(crate) debug: bool,
-    /// Whether the tree must know persistent memory. The first patches of the series alone do not add that.
+    /// Which options differ from Debian's.
+    pub(crate) options: &'static [&'static str],
+    /// Whether the tree must know all of these options. The first patches of the series alone do not add `CONFIG_PMEM`.
     pub(crate) whole: bool,
 }
 
 /// The options that upstream leaves off: the feature, and what it depends on there.
-pub(crate) const ON: [&str; 2] = ["CONFIG_UNSUPPORTED=y", "CONFIG_PMEM=y"];
+pub(crate) const ON: &[&str] = &["CONFIG_UNSUPPORTED=y", "CONFIG_PMEM=y"];
+/// The same with Flask, which has permissions and hooks of its own for the operations, and its policy.
+pub(crate) const FLASK: &[&str] = &[
+    "CONFIG_UNSUPPORTED=y",
+    "CONFIG_PMEM=y",
+    "CONFIG_XSM=y",
+    "CONFIG_XSM_FLASK=y",
+    "CONFIG_XSM_FLASK_POLICY=y",
+];
+/// Without the feature, as upstream builds it unless told otherwise.
+pub(crate) const OFF: &[&str] = &["CONFIG_UNSUPPORTED=y", "# CONFIG_PMEM is not set"];
 
 /// A tree of Xen's source.
 pub(crate) struct Tree {
@@ -104,7 +116,7 @@ impl Tree {
             fs::read_to_string(&debians).with_context(|| format!("Debian's source has no {}", debians.display()))?;
         let mut lines: Vec<&str> = text.lines().filter(|line| !line.contains("CONFIG_DEBUG=")).collect();
         lines.push(if debug { "CONFIG_DEBUG=y" } else { "CONFIG_DEBUG=n" });
-        lines.extend(ON);
+        lines.extend(configuration.options);
         let config = self.folder.join("xen/.config");
         let before = fs::read_to_string(&config)
             .ok()
@@ -117,11 +129,16 @@ impl Tree {
         if let Some((_, modified)) = before.filter(|(text, _)| *text == made) {
             fs::File::options().write(true).open(&config)?.set_modified(modified)?;
         }
-        ensure!(
-            !configuration.whole || made.lines().any(|line| line == "CONFIG_PMEM=y"),
-            "the configuration has no CONFIG_PMEM=y: an option that it depends on is off, see {}",
-            config.display()
-        );
+        if let Some(missing) = configuration
+            .options
+            .iter()
+            .find(|option| configuration.whole && !made.lines().any(|line| line == **option))
+        {
+            bail!(
+                "the configuration has no line `{missing}`: what the option depends on is off, see {}",
+                config.display()
+            );
+        }
         self.target("build", log)?;
         Ok(self.folder.join("xen/xen"))
     }

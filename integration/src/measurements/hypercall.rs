@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// A GiB.
 const GIB: u64 = 1024 * MIB;
 /// Sizes in GiB and addresses, so far apart that no two share anything.
-const RANGES: [(u64, u64); 4] = [(1, 8), (4, 12), (16, 32), (64, 64)];
+const RANGES: [(u64, u64); 5] = [(1, 8), (4, 12), (16, 32), (64, 64), (256, 256)];
 /// Bytes of a frame.
 const FRAME: u64 = 4096;
 /// Bytes of a sector, in which Linux counts.
@@ -69,7 +69,9 @@ fn in_xen(bench: &Bench<'_>, nvdimms: &[Nvdimm]) -> Result<Vec<Value>> {
             "bytes": size * GIB,
             "nanoseconds": took * 1000,
             "slices": work.slices,
-            "longest_nanoseconds": work.longest * 1000,
+            "longest_nanoseconds": work.longest_slice * 1000,
+            "steps": work.steps,
+            "longest_step_nanoseconds": work.longest_step * 1000,
             "used": used * FRAME,
             "reserved": reserved.1 - reserved.0,
         }));
@@ -78,10 +80,13 @@ fn in_xen(bench: &Bench<'_>, nvdimms: &[Nvdimm]) -> Result<Vec<Value>> {
     Ok(ranges)
 }
 
-/// What Xen says of the work that the last report was.
+/// What Xen says about the work for the last report. Times are in microseconds.
+#[derive(Debug, PartialEq, Eq)]
 struct Work {
+    steps: u64,
     slices: u64,
-    longest: u64,
+    longest_slice: u64,
+    longest_step: u64,
 }
 
 fn work(vm: &mut Vm) -> Result<Work> {
@@ -89,11 +94,17 @@ fn work(vm: &mut Vm) -> Result<Work> {
     let line = log
         .lines()
         .rfind(|line| line.contains("pmem: ") && line.contains(" slices, longest "))
-        .context("Xen says nothing of the work that it had")?;
-    before(line, " slices,")
-        .zip(before(line, " us, in total"))
-        .map(|(slices, longest)| Work { slices, longest })
-        .with_context(|| format!("Xen says {line}"))
+        .context("Xen's log does not say what the report took")?;
+    parse_work(line).with_context(|| format!("Xen says {line}"))
+}
+
+fn parse_work(line: &str) -> Option<Work> {
+    Some(Work {
+        steps: before(line, " steps in")?,
+        slices: before(line, " slices,")?,
+        longest_slice: before(line, " us, in total")?,
+        longest_step: before(line, " us (")?,
+    })
 }
 
 /// The number before these words.
@@ -137,9 +148,21 @@ mod tests {
 
     #[test]
     fn numbers_are_found_before_words() {
-        let line = "(XEN) pmem: 3909 steps in 89 slices, longest 527 us, in total 42000 us; 3 heap pages used";
-        assert_eq!(before(line, " slices,"), Some(89));
-        assert_eq!(before(line, " us, in total"), Some(527));
+        let line =
+            "(XEN) pmem: 3909 steps in 89 slices, longest 527 us, in total 42000 us; longest step 93 us (search)";
+        assert_eq!(
+            parse_work(line),
+            Some(Work {
+                steps: 3909,
+                slices: 89,
+                longest_slice: 527,
+                longest_step: 93,
+            })
+        );
+        assert_eq!(
+            parse_work("(XEN) pmem: 3909 steps in 89 slices, longest 527 us, in total 42000 us"),
+            None
+        );
         let said =
             "add: done; region 0 of 1: [0x1,0x2) reserved [0x1,0x2), 1536 frames needed, 1536 used\ntook 42 us\n";
         assert_eq!(before(said, " used"), Some(1536));

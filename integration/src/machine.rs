@@ -194,6 +194,8 @@ pub struct Config {
     pub memory_mib: u64,
     /// The NVDIMMs that it starts with.
     pub nvdimms: Vec<Nvdimm>,
+    /// More ACPI tables of its firmware: a file for each, header included. QEMU makes their checksums right.
+    pub acpi_tables: Vec<PathBuf>,
     /// Whether its processor is one of Intel's.
     pub intel: bool,
     /// Its IOMMU.
@@ -221,6 +223,7 @@ impl Config {
             root: Root::Memory,
             memory_mib: 2048,
             nvdimms,
+            acpi_tables: Vec::new(),
             intel: false,
             iommu: None,
             copier: false,
@@ -351,6 +354,9 @@ pub(crate) fn arguments(
             "-device",
             &format!("nvdimm,id=nv{index},memdev=mem{index}{label}{address}"),
         );
+    }
+    for table in &config.acpi_tables {
+        add("-acpitable", &format!("file={}", table.display()));
     }
     let software = Software::of(config.root, manifest)?;
     let mut linux = vec![LINUX, FAST];

@@ -18,6 +18,7 @@ mod shapes;
 mod snapshots;
 mod watch;
 mod xen_dma;
+mod xen_firmware;
 mod xen_guest;
 mod xen_guest_pmem;
 mod xen_hotplug;
@@ -192,6 +193,13 @@ pub const ALL: &[Scenario] = &[
         on: ALL_HYPERVISORS,
         system: false,
         run: xen_operations::run,
+    },
+    Scenario {
+        name: "xen-firmware",
+        about: "what the NFIT says decides what can be reported: attributes, flags, overlaps, structures that are malformed",
+        on: PATCHED_AND_DEBUG,
+        system: false,
+        run: xen_firmware::run,
     },
     Scenario {
         name: "xen-dma",

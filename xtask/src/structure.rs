@@ -23,7 +23,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("discover", &["format", "nvdimm", "cli"]),
     ("report", &["format", "nvdimm", "cli", "discover"]),
     ("packaging", &["provision", "discover", "report"]),
-    ("integration", &["provision", "discover", "report"]),
+    ("integration", &["format", "nvdimm", "provision", "discover", "report"]),
     ("xtask", &[]),
 ];
 

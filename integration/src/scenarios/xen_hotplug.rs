@@ -1,5 +1,6 @@
 //! NVDIMMs plugged into a running host: reported before nd_pmem maps them.
 
+use super::xen_refuses::pmemctl;
 use super::{NVDIMM_SIZE, Run, xen_lives};
 use crate::image;
 use crate::machine::{Config, Kind, Nvdimm};
@@ -18,6 +19,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     image::blank(&blank, NVDIMM_SIZE)?;
 
     let mut vm = boot(run, &["pmem=hotplug"])?;
+    only_where_memory_can_be_plugged(run, &mut vm)?;
     for (index, nvdimm) in (1..).zip(&nvdimms) {
         run.step(&format!("plug in {}", nvdimm.file.display()));
         plug(&mut vm, index, &nvdimm.file)?;
@@ -64,6 +66,32 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     ensure!(refused.stdout.contains("pmem=hotplug"), "{refused:?}");
     vm.wait_for("/dev/pmem0p1")?;
     run.power_off(vm)
+}
+
+/// Dom0's word counts within the ranges that the SRAT calls hot-pluggable, and nowhere else. QEMU's range begins at 4 GiB: all RAM of
+/// these machines is below.
+fn only_where_memory_can_be_plugged(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
+    run.step("a report is accepted only where memory can be plugged in");
+    /// The frame at 4 GiB.
+    const PLUGGABLE: u64 = 0x10_0000;
+    /// Frames of 128 MiB.
+    const SIZE: u64 = 0x8000;
+    let at = |start: u64| [start, start + SIZE, start, start + 0x600];
+    pmemctl(vm, 0, "dry-run", at(PLUGGABLE))?;
+    for (start, place) in [
+        (0xe_0000, "where PCI devices have their memory"),
+        (PLUGGABLE - SIZE, "just below the range"),
+        (PLUGGABLE - SIZE / 2, "across the range's start"),
+    ] {
+        vm.run("xl dmesg -c")?;
+        let said = pmemctl(vm, 1, "dry-run", at(start))?;
+        let log = vm.run("xl dmesg")?;
+        ensure!(
+            said.contains("out of range") && log.contains("declares no persistent memory there"),
+            "{place}: pmemctl says {said}, the log {log}"
+        );
+    }
+    Ok(())
 }
 
 /// How many devices have this outcome at a sink.

@@ -189,7 +189,9 @@ fn rebind(run: &Run<'_>, nvdimm: &std::path::Path) -> Result<()> {
     run.power_off(vm)
 }
 
-fn pmemctl(vm: &mut Vm, code: i32, command: &str, ranges: [u64; 4]) -> Result<String> {
+/// Makes an operation by hand, and returns what `pmemctl` printed. Ranges are in frames: start and end of the range, then of the reserved
+/// area.
+pub(super) fn pmemctl(vm: &mut Vm, code: i32, command: &str, ranges: [u64; 4]) -> Result<String> {
     let [start, end, reserved, reserved_end] = ranges;
     Ok(vm
         .run_for(

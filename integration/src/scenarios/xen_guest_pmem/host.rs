@@ -1,5 +1,6 @@
 //! A host whose guests are given persistent memory by hand, and the guests.
 
+use super::super::xen_refuses::pmemctl;
 use super::super::{Run, xen_guest};
 use crate::frames::FRAME;
 use crate::image::{self, MIB};
@@ -98,10 +99,10 @@ impl<'r, 'm> Host<'r, 'm> {
             xen: vec!["spec-ctrl=eager-fpu".to_owned()],
             ..Config::new(Kind::Xen, vec![Nvdimm::unlabelled(&file)])
         })?;
-        run.bring_up_dom0(&mut vm)?;
-        vm.load_nvdimm_drivers()?;
-        vm.wait_for("/dev/pmem0p2")?;
+        run.step("start xenstored");
+        vm.start_xenstored(&run.manifest.xen_version)?;
         xen_guest::start_xenconsoled(run, &mut vm)?;
+        vm.load_nvdimm_core()?;
         let base = vm.number("/sys/bus/nd/devices/region0/resource")? / FRAME;
         let [large, small] = layout.partitions.as_slice() else {
             anyhow::bail!("there are {} partitions", layout.partitions.len())
@@ -111,7 +112,7 @@ impl<'r, 'm> Host<'r, 'm> {
             mfn: base + offset / FRAME,
             count: size / FRAME,
         };
-        Ok(Self {
+        let mut host = Self {
             run,
             vm,
             base,
@@ -120,7 +121,30 @@ impl<'r, 'm> Host<'r, 'm> {
             large: partition(large),
             small: partition(small),
             file,
-        })
+        };
+        host.is_refused_while_others_have_access()?;
+        run.step("report the device, and bind its driver");
+        host.vm.run("xen-pmem-report apply --early --all")?;
+        host.vm.load_nvdimm_drivers()?;
+        host.vm.wait_for("/dev/pmem0p2")?;
+        Ok(host)
+    }
+
+    /// Whoever has access to the reserved area could have it mapped, without Xen noticing.
+    fn is_refused_while_others_have_access(&mut self) -> Result<()> {
+        self.run
+            .step("a report is refused while another domain has access to the reserved area");
+        let (reserved, count) = self.reserved;
+        let ranges = [self.base, self.base + SIZE / FRAME, reserved, reserved + count];
+        let other = self.create("other")?;
+        self.done(&format!("permit {other} {:x} 1", reserved + count - 1))?;
+        let said = pmemctl(&mut self.vm, 1, "add", ranges)?;
+        let log = self.vm.run("xl dmesg")?;
+        ensure!(
+            said.contains("busy") && log.contains("another domain has access to the reserved area"),
+            "pmemctl says {said}, the log {log}"
+        );
+        self.destroy("other")
     }
 
     /// Creates a PVH guest, paused, and returns its number.

@@ -126,7 +126,7 @@ mod tests {
         ("cargo xtask e2e --shell*", "needs a terminal"),
         (
             "cargo xtask e2e --iommu *",
-            "the same scenario with an IOMMU; `xen-dma` has IOMMUs anyhow",
+            "the same scenarios with an IOMMU; `.ci/run` has one of them",
         ),
         ("cargo xtask e2e --suite all", "hours; `.ci/run` has a scenario of each"),
         (

@@ -7,10 +7,12 @@ mod crashing_guest;
 mod documents;
 mod guard;
 mod guest_fsdax;
+mod guest_pmem;
 mod guest_stock;
 mod guide;
 mod image_offline;
 mod installed;
+mod linux_guest;
 mod monitor;
 mod nothing_there;
 mod power_cut;
@@ -40,6 +42,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
+/// What only some scenarios need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// An installed system.
+    System,
+    /// The toolstack with the project's patches.
+    Toolstack,
+}
+
+impl Need {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::System, Self::Toolstack];
+
+    /// The word for it, by which `cargo xtask e2e` is told.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Toolstack => "toolstack",
+        }
+    }
+}
+
 /// One scenario.
 pub struct Scenario {
     /// Its name on the command line.
@@ -48,8 +72,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// The hypervisors that it is run on; for one without any, the first.
     pub on: &'static [Hypervisor],
-    /// Whether it boots an installed system.
-    pub system: bool,
+    /// What it needs beside a hypervisor.
+    pub needs: &'static [Need],
     /// Runs it.
     pub run: fn(&Run<'_>) -> Result<()>,
 }
@@ -100,245 +124,252 @@ pub const ALL: &[Scenario] = &[
         name: "bare-provision",
         about: "bare Linux prepares a raw NVDIMM; file system and partitioning tool work on it",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: bare_provision::run,
     },
     Scenario {
         name: "xen-report",
         about: "the same NVDIMM under Xen: discovered, published in XenStore, withdrawn",
         on: BOTH,
-        system: false,
+        needs: &[],
         run: xen_report::run,
     },
     Scenario {
         name: "xen-provision-fsdax",
         about: "Dom0 prepares a fsdax namespace, bare Linux reads it, both with DAX",
         on: BOTH,
-        system: false,
+        needs: &[],
         run: xen_provision_fsdax::run,
     },
     Scenario {
         name: "image-offline",
         about: "an image prepared without privileges on the host is an NVDIMM prepared at first boot",
         on: BOTH,
-        system: false,
+        needs: &[],
         run: image_offline::run,
     },
     Scenario {
         name: "nothing-there",
         about: "no Xen, no NVDIMM, nothing prepared: clear words, the right exit codes, nothing written",
         on: BOTH,
-        system: false,
+        needs: &[],
         run: nothing_there::run,
     },
     Scenario {
         name: "installed",
         about: "a Debian system with the packages: reports at boot and on hotplug; upgrade, removal, purge",
         on: BOTH,
-        system: true,
+        needs: &[Need::System],
         run: installed::lifecycle,
     },
     Scenario {
         name: "installed-dracut",
         about: "the same from an initramfs made by dracut",
         on: PATCHED,
-        system: true,
+        needs: &[Need::System],
         run: installed::dracut,
     },
     Scenario {
         name: "installed-not-early",
         about: "without the early report, or without time for it, boot goes on and the reason is said",
         on: PATCHED,
-        system: true,
+        needs: &[Need::System],
         run: installed::not_early,
     },
     Scenario {
         name: "installed-bare",
         about: "on bare Linux the installed units are quiet",
         on: STOCK,
-        system: true,
+        needs: &[Need::System],
         run: installed::bare,
     },
     Scenario {
         name: "guide",
         about: "the commands of the operator's guide, one after the other",
         on: PATCHED,
-        system: true,
+        needs: &[Need::System],
         run: guide::run,
     },
     Scenario {
         name: "documents",
         about: "the commands of all other documents, and what they are shown to print",
         on: PATCHED,
-        system: false,
+        needs: &[],
         run: documents::run,
     },
     Scenario {
         name: "xen-lives",
         about: "Xen's structures live in the reserved areas: which frames change, and that file systems go on",
         on: PATCHED_AND_DEBUG,
-        system: false,
+        needs: &[],
         run: xen_lives::run,
     },
     Scenario {
         name: "xen-refuses",
         about: "reports that Xen refuses or that fail midway leave it as it was; late reports of raw devices",
         on: PATCHED_AND_DEBUG,
-        system: false,
+        needs: &[],
         run: xen_refuses::run,
     },
     Scenario {
         name: "xen-operations",
         about: "operations are sent to a hypervisor that advertises them, and to no other",
         on: ALL_HYPERVISORS,
-        system: false,
+        needs: &[],
         run: xen_operations::run,
     },
     Scenario {
         name: "xen-firmware",
         about: "what the NFIT says decides what can be reported: attributes, flags, overlaps, structures that are malformed",
         on: PATCHED_AND_DEBUG,
-        system: false,
+        needs: &[],
         run: xen_firmware::run,
     },
     Scenario {
         name: "xen-dma",
         about: "with an IOMMU devices reach the data, and cannot write to the reserved area",
         on: PATCHED_AND_DEBUG,
-        system: false,
+        needs: &[],
         run: xen_dma::run,
     },
     Scenario {
         name: "xen-mce",
         about: "memory errors in persistent memory: told to Dom0, contained, and named where they are in Xen's structures",
         on: PATCHED_AND_DEBUG,
-        system: false,
+        needs: &[],
         run: xen_mce::run,
     },
     Scenario {
         name: "xen-guest",
         about: "after a report a guest domain starts and stops; what it has as its disk is in use",
         on: PATCHED_AND_DEBUG,
-        system: false,
+        needs: &[],
         run: xen_guest::run,
     },
     Scenario {
         name: "guest-fsdax",
         about: "a partition comes up in fsdax mode in a guest, by the kernel's own bytes; partitions are wiped",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: guest_fsdax::run,
     },
     Scenario {
         name: "guest-stock",
         about: "a PVH guest of stock Xen has partitions of its own, claimed from Dom0's use and released when it is gone",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: guest_stock::run,
+    },
+    Scenario {
+        name: "guest-pmem",
+        about: "a guest has partitions by one line in its configuration: mounts, DAX, reboots, a power cut; Dom0 and others are kept off",
+        on: PATCHED,
+        needs: &[Need::Toolstack],
+        run: guest_pmem::run,
     },
     Scenario {
         name: "xen-guest-pmem",
         about: "guests are given partitions as memory: what is refused, what comes back, and when",
         on: PATCHED_AND_DEBUG,
-        system: false,
+        needs: &[],
         run: xen_guest_pmem::run,
     },
     Scenario {
         name: "xen-hotplug",
         about: "NVDIMMs plugged into a running host are reported before their driver binds",
         on: PATCHED_AND_DEBUG,
-        system: false,
+        needs: &[],
         run: xen_hotplug::run,
     },
     Scenario {
         name: "xen-sizing",
         about: "what init reserves against what Xen uses, 128 MiB to 64 GiB at odd addresses",
         on: PATCHED_AND_DEBUG,
-        system: false,
+        needs: &[],
         run: xen_sizing::run,
     },
     Scenario {
         name: "monitor",
         about: "the events of boot, hotplug, preparing, repartitioning, disabling and enabling, one for one",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: monitor::bare,
     },
     Scenario {
         name: "monitor-dom0",
         about: "the same in a Dom0",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: monitor::in_dom0,
     },
     Scenario {
         name: "guard",
         about: "writes to reserved areas are seen, attributed, counted, and their processes killed if so wished",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: guard::run,
     },
     Scenario {
         name: "shapes-labels",
         about: "namespaces of all modes in one region, bare and under Xen",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: shapes::labels,
     },
     Scenario {
         name: "shapes-many",
         about: "eight NVDIMMs of odd sizes, at addresses that move between boots",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: shapes::many,
     },
     Scenario {
         name: "shapes-legacy",
         about: "memory that the kernel's command line declares to be persistent",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: shapes::legacy,
     },
     Scenario {
         name: "watch",
         about: "reports come and go with their devices, without udev; copied disks; xenstored and watch started anew",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: watch::run,
     },
     Scenario {
         name: "power-cut",
         about: "QEMU is killed 20 times while the guest changes the layout: the host always finds the old or the new one",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: power_cut::run,
     },
     Scenario {
         name: "coexistence",
         about: "sgdisk, sfdisk, parted, partprobe and ndctl on a prepared NVDIMM",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: coexistence::run,
     },
     Scenario {
         name: "concurrency",
         about: "a second provisioner, a lock, readers of the partition table, a device that disappears",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: concurrency::run,
     },
     Scenario {
         name: "snapshots",
         about: "machines woken up from one snapshot are machines of their own, with the tools as they are now",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: snapshots::run,
     },
     Scenario {
         name: "crashing-guest",
         about: "a guest that crashes or does not come up is noticed at once, and called what it is",
         on: STOCK,
-        system: false,
+        needs: &[],
         run: crashing_guest::run,
     },
 ];

@@ -186,8 +186,8 @@ pub(crate) struct Machines {
     _turn: File,
 }
 
-/// Makes what machines need. `needs` has a word for each kind of hypervisor that is to be started, and `system` if an installed system
-/// is.
+/// Makes what machines need. `needs` has a word for each kind of hypervisor that is to be started, `system` if an installed system is,
+/// and `toolstack` if the series' own is to be used.
 ///
 /// # Errors
 ///
@@ -199,6 +199,7 @@ pub(crate) fn set_up(suite: Suite, keep: bool, needs: &str) -> Result<Machines> 
     let hypervisors = Hypervisors {
         patched: needs("patched").then(|| xen::build(false)).transpose()?,
         debug: needs("debug").then(|| xen::build(true)).transpose()?,
+        xl: needs("toolstack").then(xen::toolstack::build).transpose()?,
     };
     let manifest = prepare(suite, keep, &hypervisors, needs("system"))?;
     Ok(Machines { manifest, _turn: turn })
@@ -234,10 +235,11 @@ pub(crate) fn runner(name: &str) -> Result<PathBuf> {
     Ok(workspace::target().join("debug").join(name))
 }
 
-/// Builds of the patched Xen, if they are needed.
+/// Builds of the patched Xen and of its toolstack, if they are needed.
 struct Hypervisors {
     patched: Option<PathBuf>,
     debug: Option<PathBuf>,
+    xl: Option<PathBuf>,
 }
 
 /// Makes all that guests need, and the manifest that says where it is.
@@ -269,7 +271,7 @@ fn prepare(suite: Suite, keep: bool, hypervisors: &Hypervisors, needs_system: bo
     let initramfs = folder.join("initramfs");
     make_initramfs(&base, &tools, &initramfs)?;
     let disk = folder.join("tools");
-    make_tools_disk(&tools, &disk)?;
+    make_tools_disk(&tools, hypervisors.xl.as_deref(), &disk)?;
 
     let manifest = json!({
         "qemu": emulator()?,
@@ -380,14 +382,20 @@ fn make_initramfs(base: &Path, tools: &Tools, initramfs: &Path) -> Result<()> {
 /// The size of the tools' disk: always the same, so that a machine that is woken up finds the disk that it knows.
 const TOOLS_DISK: &str = "64M";
 
+/// The name of the series' `xl` on the tools' disk: Debian's is found by its own.
+const XL: &str = "xl-pmem";
+
 /// A disk with the tools under test: guests mount it once they are up.
-fn make_tools_disk(tools: &Tools, disk: &Path) -> Result<()> {
+fn make_tools_disk(tools: &Tools, xl: Option<&Path>, disk: &Path) -> Result<()> {
     let folder = disk.with_extension("folder");
     workspace::discard(&folder)?;
     fs::create_dir(&folder)?;
     let programs = tools::PROGRAMS.iter().chain(&[tools::STOPWATCH]);
     for program in programs.chain(&tools::XEN_TESTS) {
         fs::copy(tools.path(program), folder.join(program))?;
+    }
+    if let Some(xl) = xl {
+        fs::copy(xl, folder.join(XL))?;
     }
     command::output(
         Command::new("mke2fs")

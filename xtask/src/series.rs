@@ -28,7 +28,7 @@ pub(crate) struct Options {
     each: bool,
 }
 
-/// Builds and prints the path of the hypervisor, or goes through the series patch by patch.
+/// Builds hypervisor and `xl`, and prints their paths, or goes through the series patch by patch.
 ///
 /// # Errors
 ///
@@ -46,5 +46,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return each::run(&options.release, &source, &xen::patches()?, options.debug);
     }
     println!("{}", xen::made(&options.release, &source, options.debug)?.display());
+    println!("{}", xen::toolstack::made(&options.release, &source)?.display());
     Ok(())
 }

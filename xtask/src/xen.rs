@@ -3,6 +3,7 @@
 //! Neither sources nor binaries are ever committed. Nothing is built again while source version, patches and configuration are the same.
 
 pub(crate) mod source;
+pub(crate) mod toolstack;
 pub(crate) mod tree;
 
 use crate::host::{self, Need};

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use xen_pmem_integration::image::{self, MIB};
 use xen_pmem_integration::machine::{Config, Iommu, Kind, Nvdimm};
 use xen_pmem_integration::manifest::{Hypervisor, Manifest};
-use xen_pmem_integration::scenarios::{Run, Variant, variants};
+use xen_pmem_integration::scenarios::{Need, Run, Variant, variants};
 use xen_pmem_integration::vm::{self, Vm};
 
 /// Runs the end-to-end scenarios. `cargo xtask e2e` makes what they need and starts this.
@@ -76,8 +76,10 @@ fn main() -> ExitCode {
                 println!("{}", hypervisor.as_str());
             }
         }
-        if wanted.iter().any(|variant| variant.scenario.system) {
-            println!("system");
+        for need in Need::ALL {
+            if wanted.iter().any(|variant| variant.scenario.needs.contains(&need)) {
+                println!("{}", need.as_str());
+            }
         }
         return ExitCode::SUCCESS;
     }
@@ -92,7 +94,7 @@ fn main() -> ExitCode {
         return shell(&manifest, image.as_deref()).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS);
     }
     // The longest first, so that none of them is what all wait for at the end.
-    wanted.sort_by_key(|variant| !variant.scenario.system);
+    wanted.sort_by_key(|variant| !variant.scenario.needs.contains(&Need::System));
     let times = Arc::new(Mutex::new(BTreeMap::new()));
     let start_by = match start_by() {
         Ok(time) => time,

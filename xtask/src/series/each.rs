@@ -76,7 +76,11 @@ pub(super) fn run(release: &str, source: &Source, patches: &[PathBuf], debug: bo
         .collect::<Result<Vec<_>>>()?;
     let texts = patches
         .iter()
-        .map(|patch| fs::read_to_string(patch).with_context(|| format!("cannot read {}", patch.display())))
+        .map(|patch| {
+            let text = fs::read_to_string(patch).with_context(|| format!("cannot read {}", patch.display()))?;
+            // How many patches follow makes no difference.
+            Ok(without_number(&text))
+        })
         .collect::<Result<Vec<_>>>()?;
     let tests = TESTS
         .iter()
@@ -213,6 +217,15 @@ fn says(file: &Path, stamp: &str) -> bool {
 
 fn stamp(source: &Source, texts: &[String], debug: bool) -> String {
     format!("{}\ndebug={debug}\n{:016x}\n", source.name(), hash(texts))
+}
+
+/// A patch's text without its number in the series, `[PATCH v1 n/m]`.
+fn without_number(text: &str) -> String {
+    let Some((before, after)) = text.split_once("Subject: [PATCH") else {
+        return text.to_owned();
+    };
+    let after = after.split_once(']').map_or(after, |(_, after)| after);
+    format!("{before}Subject:{after}")
 }
 
 fn hash<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {

@@ -1,0 +1,232 @@
+//! A PVH guest has partitions by one line in its configuration, with the toolstack of the series.
+
+use super::linux_guest::{self, DOMAIN, GUEST_LIMIT, Host};
+use super::{Run, xen_guest};
+use crate::image::MIB;
+use crate::machine::Kind;
+use crate::poll;
+use crate::vm::Vm;
+use anyhow::{Context as _, Result, ensure};
+
+/// The `xl` of the series. Debian's own is beside it.
+const XL: &str = "/tools/xl-pmem";
+
+pub(super) fn run(run: &Run<'_>) -> Result<()> {
+    let mut host = Host::boot(run)?;
+    xen_guest::start_xenconsoled(run, &mut host.vm)?;
+    host.vm.run("xen-pmem-report apply --all")?;
+    let uuid = host.vm.json(0, "xen-pmem-report status --json")?["reservations"][0]["uuid"]
+        .as_str()
+        .context("no reservation")?
+        .to_owned();
+    let both = format!("pmem = ['uuid={uuid},partition=1', 'device={}']", host.dax);
+
+    run.step("Dom0 makes file systems, one behind an info block");
+    linux_guest::make_initrd(&mut host.vm)?;
+    linux_guest::mount_with_greeting(&mut host.vm, &host.plain)?;
+    host.configure("guest", "pvh", &both)?;
+    host.is_refused("guest", "it's in use")?;
+    host.vm.run("umount /mnt")?;
+    linux_guest::prepare_for_dax(&mut host.vm, &host.dax)?;
+    host.is_refused("guest", "it's in use")?;
+    host.vm.run("losetup -d /dev/loop0")?;
+
+    host.what_cannot_be_had(run, &uuid)?;
+    host.a_claim_outlives_xl(run, &both)?;
+    host.a_guest_that_reboots(run, &both)?;
+    host.what_is_refused_meanwhile(run, &both)?;
+    host.power_cut(run)
+}
+
+impl Host {
+    /// Writes the configuration of a guest.
+    fn configure(&mut self, name: &str, kind: &str, pmem: &str) -> Result<()> {
+        let config = DOMAIN
+            .replace("'guest'", &format!("'{name}'"))
+            .replace("rdinit=/init", "rdinit=/init stay");
+        let config = format!("{config}type = '{kind}'\nramdisk = '/tmp/initrd'\n{pmem}\n");
+        self.vm.write(&format!("/tmp/{name}.cfg"), &config)?;
+        Ok(())
+    }
+
+    /// Checks that a guest is not created, why, and that nothing is left of it.
+    fn is_refused(&mut self, name: &str, why: &str) -> Result<()> {
+        let claims = self.claims()?;
+        let output = self.vm.exec(&[XL, "create", "-p", &format!("/tmp/{name}.cfg")], "")?;
+        let said = format!("{}{}", output.stdout, output.stderr);
+        ensure!(output.code != Some(0) && said.contains(why), "{output:?}");
+        ensure!(self.claims()? == claims, "a refused guest leaves a claim");
+        ensure!(!self.exists(name)?, "a refused guest is there");
+        Ok(())
+    }
+
+    fn exists(&mut self, name: &str) -> Result<bool> {
+        Ok(self.vm.exec(&[XL, "domid", name], "")?.code == Some(0))
+    }
+
+    /// The claims that there are, as our own tool sees them.
+    fn claims(&mut self) -> Result<usize> {
+        let list = self.vm.json(0, "xen-pmem-report guest list --json")?;
+        Ok(list["claims"].as_array().context("no claims")?.len())
+    }
+
+    fn what_cannot_be_had(&mut self, run: &Run<'_>, uuid: &str) -> Result<()> {
+        run.step("what is refused, and why");
+        for (kind, pmem, why) in [
+            ("hvm", format!("'uuid={uuid},partition=1'"), "PVH guests only"),
+            ("pv", format!("'uuid={uuid},partition=1'"), "PVH guests only"),
+            ("pvh", format!("'uuid={uuid},partition=3'"), "no usable partition 3"),
+            (
+                "pvh",
+                "'uuid=00000000-0000-4000-8000-000000000001,partition=1'".to_owned(),
+                "No persistent memory with UUID",
+            ),
+            ("pvh", "'device=/dev/pmem7p1'".to_owned(), "isn't a partition"),
+            ("pvh", format!("'uuid={uuid}'"), "needs either"),
+            ("pvh", format!("'uuid={uuid},partition=0'"), "isn't valid"),
+            ("pvh", format!("'uuid={uuid},partition=1,size=3'"), "isn't valid"),
+            (
+                "pvh",
+                format!("'uuid={uuid},partition=1', 'device={}'", self.plain),
+                "twice",
+            ),
+            (
+                "pvh",
+                format!("'uuid={uuid},partition=1,gfn=0x1000'"),
+                "above the guest's RAM",
+            ),
+        ] {
+            self.configure("other", kind, &format!("pmem = [{pmem}]"))?;
+            self.is_refused("other", why)?;
+        }
+        Ok(())
+    }
+
+    fn a_claim_outlives_xl(&mut self, run: &Run<'_>, both: &str) -> Result<()> {
+        run.step("a claim outlives xl, and goes with the guest");
+        self.configure("other", "pvh", both)?;
+        self.vm.run(&format!("{XL} create -p /tmp/other.cfg"))?;
+        ensure!(self.claims()? == 2, "the guest has {} claims", self.claims()?);
+        self.vm.script(
+            "for process in /proc/[0-9]*; do
+                case $(tr '\\0' ' ' < $process/cmdline 2>/dev/null) in
+                    */xl-pmem*create*) kill -9 ${process#/proc/};;
+                esac
+            done",
+        )?;
+        ensure!(self.claims()? == 2, "claims go with xl");
+        let output = self.vm.exec(&["mount", "-t", "ext4", &self.plain, "/mnt"], "")?;
+        ensure!(output.code != Some(0), "Dom0 mounts what a guest has");
+        self.vm.run(&format!("{XL} destroy other"))?;
+        ensure!(self.claims()? == 0, "claims outlive the guest");
+        let (plain, greeting) = (&self.plain, "mount -t ext4");
+        self.vm
+            .script(&format!("{greeting} {plain} /mnt && cat /mnt/greeting && umount /mnt"))?;
+        Ok(())
+    }
+
+    fn a_guest_that_reboots(&mut self, run: &Run<'_>, both: &str) -> Result<()> {
+        run.step("a guest finds its partitions, writes, reboots, and finds them again");
+        self.configure("guest", "pvh", both)?;
+        self.vm.run(&format!("{XL} create /tmp/guest.cfg"))?;
+        let vm = &mut self.vm;
+        poll::until("the guest has rebooted and written", GUEST_LIMIT, || {
+            let list = vm.json(0, "xen-pmem-report guest list --json")?;
+            let claims = list["claims"].as_array().map_or(0, Vec::len);
+            ensure!(claims == 2, "there are {claims} claims while the guest reboots");
+            let console = vm.run("cat /var/log/xen/guest-guest.log")?;
+            Ok(console.contains("GUEST stays").then_some(()))
+        })?;
+        let console = vm.run("cat /var/log/xen/guest-guest.log")?;
+        for word in [
+            "greeting: written by Dom0",
+            "wrote",
+            "has DAX",
+            "wrote with DAX",
+            "has rebooted",
+        ] {
+            ensure!(
+                console.contains(&format!("GUEST {word}")),
+                "the guest did not say {word}:\n{console}"
+            );
+        }
+        Ok(())
+    }
+
+    fn what_is_refused_meanwhile(&mut self, run: &Run<'_>, both: &str) -> Result<()> {
+        run.step("what the guest has can be seen");
+        let list = self.vm.run(&format!("{XL} pmem-list guest"))?;
+        ensure!(list.lines().count() == 3, "pmem-list says\n{list}");
+        let list = self.vm.json(0, &format!("{XL} list -l guest"))?;
+        let ranges = &list[0]["config"]["b_info"]["pmem"];
+        let start = ranges[0]["start"].as_u64();
+        let node = self.vm.run(&format!(
+            "xenstore-read /tool/xen-pmem/{}/data/1/base",
+            ranges[0]["uuid"].as_str().unwrap_or_default()
+        ))?;
+        let base: u64 = node.trim().parse()?;
+        ensure!(start == Some(base / 4096), "list -l says {ranges}");
+
+        run.step("what is refused while the guest has them");
+        self.configure("other", "pvh", both)?;
+        self.is_refused("other", "has partition 1")?;
+        for held in [self.plain.clone(), self.dax.clone()] {
+            for command in [
+                format!("mount -t ext4 {held} /mnt"),
+                format!("mke2fs -q -t ext4 {held}"),
+            ] {
+                let output = self.vm.exec(&command.split(' ').collect::<Vec<_>>(), "")?;
+                ensure!(output.code != Some(0), "{command} succeeds: {output:?}");
+            }
+            self.vm.run_for(3, &format!("xen-pmem-provision wipe --yes {held}"))?;
+        }
+        let disk = self.disk.clone();
+        let refused = self.vm.run_for(3, &format!("xen-pmem-provision remove {disk}"))?;
+        ensure!(refused.stderr.contains("is claimed for domain guest"), "{refused:?}");
+        for command in [
+            "save guest /tmp/saved",
+            "migrate guest localhost",
+            "remus guest localhost",
+        ] {
+            let mut words = vec![XL];
+            words.extend(command.split(' '));
+            let output = self.vm.exec(&words, "")?;
+            ensure!(
+                output.code != Some(0) && output.stderr.contains("persistent memory"),
+                "{command}: {output:?}"
+            );
+        }
+        let saved = self.vm.exec(&["ls", "/tmp/saved"], "")?;
+        ensure!(saved.code != Some(0), "a save that is refused leaves a file");
+        Ok(())
+    }
+
+    fn power_cut(self, run: &Run<'_>) -> Result<()> {
+        run.step("the host loses power while the guest runs: bare Linux finds what was synced");
+        let Self { vm, nvdimm, .. } = self;
+        vm.cut_power();
+        let mut vm = run.boot_with_pmem(Kind::Bare, &nvdimm)?;
+        vm.wait_for("/dev/pmem0p2")?;
+        vm.run("modprobe --all loop")?;
+        for (offset, partition, file, expected) in [
+            (0, 1, "from-guest", "written by the guest again"),
+            (2 * MIB, 2, "from-guest", "written with DAX"),
+            (2 * MIB, 2, "synced", "durable"),
+        ] {
+            let found = read(&mut vm, offset, partition, file)?;
+            ensure!(found.trim() == expected, "Linux reads {found} in {file}");
+        }
+        run.power_off(vm)
+    }
+}
+
+/// Reads a file of a file system that begins at this offset of a partition.
+fn read(vm: &mut Vm, offset: u64, partition: u32, file: &str) -> Result<String> {
+    vm.script(&format!(
+        "losetup -o {offset} /dev/loop0 /dev/pmem0p{partition}
+        mount -t ext4 /dev/loop0 /mnt
+        cat /mnt/{file}
+        umount /mnt
+        losetup -d /dev/loop0"
+    ))
+}

@@ -8,11 +8,11 @@ use crate::poll;
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
 
-/// The `xl` of the series. Debian's own is beside it.
-const XL: &str = "/tools/xl-pmem";
-
 pub(super) fn run(run: &Run<'_>) -> Result<()> {
     let mut host = Host::boot(run)?;
+    // The series' xl takes the place of Debian's.
+    let xl = format!("/usr/lib/xen-{}/bin/xl", run.manifest.xen_version);
+    host.vm.run(&format!("mount --bind /tools/xl-pmem {xl}"))?;
     xen_guest::start_xenconsoled(run, &mut host.vm)?;
     host.vm.run("xen-pmem-report apply --all")?;
     let uuid = host.vm.json(0, "xen-pmem-report status --json")?["reservations"][0]["uuid"]
@@ -52,7 +52,7 @@ impl Host {
     /// Checks that a guest is not created, why, and that nothing is left of it.
     fn is_refused(&mut self, name: &str, why: &str) -> Result<()> {
         let claims = self.claims()?;
-        let output = self.vm.exec(&[XL, "create", "-p", &format!("/tmp/{name}.cfg")], "")?;
+        let output = self.vm.exec(&["xl", "create", "-p", &format!("/tmp/{name}.cfg")], "")?;
         let said = format!("{}{}", output.stdout, output.stderr);
         ensure!(output.code != Some(0) && said.contains(why), "{output:?}");
         ensure!(self.claims()? == claims, "a refused guest leaves a claim");
@@ -61,7 +61,7 @@ impl Host {
     }
 
     fn exists(&mut self, name: &str) -> Result<bool> {
-        Ok(self.vm.exec(&[XL, "domid", name], "")?.code == Some(0))
+        Ok(self.vm.exec(&["xl", "domid", name], "")?.code == Some(0))
     }
 
     /// The claims that there are, as our own tool sees them.
@@ -105,19 +105,17 @@ impl Host {
     fn a_claim_outlives_xl(&mut self, run: &Run<'_>, both: &str) -> Result<()> {
         run.step("a claim outlives xl, and goes with the guest");
         self.configure("other", "pvh", both)?;
-        self.vm.run(&format!("{XL} create -p /tmp/other.cfg"))?;
+        self.vm.run("xl create -p /tmp/other.cfg")?;
         ensure!(self.claims()? == 2, "the guest has {} claims", self.claims()?);
         self.vm.script(
             "for process in /proc/[0-9]*; do
-                case $(tr '\\0' ' ' < $process/cmdline 2>/dev/null) in
-                    */xl-pmem*create*) kill -9 ${process#/proc/};;
-                esac
+                case $(readlink $process/exe) in */bin/xl) kill -9 ${process#/proc/};; esac
             done",
         )?;
         ensure!(self.claims()? == 2, "claims go with xl");
         let output = self.vm.exec(&["mount", "-t", "ext4", &self.plain, "/mnt"], "")?;
         ensure!(output.code != Some(0), "Dom0 mounts what a guest has");
-        self.vm.run(&format!("{XL} destroy other"))?;
+        self.vm.run("xl destroy other")?;
         ensure!(self.claims()? == 0, "claims outlive the guest");
         let (plain, greeting) = (&self.plain, "mount -t ext4");
         self.vm
@@ -128,7 +126,7 @@ impl Host {
     fn a_guest_that_reboots(&mut self, run: &Run<'_>, both: &str) -> Result<()> {
         run.step("a guest finds its partitions, writes, reboots, and finds them again");
         self.configure("guest", "pvh", both)?;
-        self.vm.run(&format!("{XL} create /tmp/guest.cfg"))?;
+        self.vm.run("xl create /tmp/guest.cfg")?;
         let vm = &mut self.vm;
         poll::until("the guest has rebooted and written", GUEST_LIMIT, || {
             let list = vm.json(0, "xen-pmem-report guest list --json")?;
@@ -155,9 +153,9 @@ impl Host {
 
     fn what_is_refused_meanwhile(&mut self, run: &Run<'_>, both: &str) -> Result<()> {
         run.step("what the guest has can be seen");
-        let list = self.vm.run(&format!("{XL} pmem-list guest"))?;
+        let list = self.vm.run("xl pmem-list guest")?;
         ensure!(list.lines().count() == 3, "pmem-list says\n{list}");
-        let list = self.vm.json(0, &format!("{XL} list -l guest"))?;
+        let list = self.vm.json(0, "xl list -l guest")?;
         let ranges = &list[0]["config"]["b_info"]["pmem"];
         let start = ranges[0]["start"].as_u64();
         let node = self.vm.run(&format!(
@@ -188,7 +186,7 @@ impl Host {
             "migrate guest localhost",
             "remus guest localhost",
         ] {
-            let mut words = vec![XL];
+            let mut words = vec!["xl"];
             words.extend(command.split(' '));
             let output = self.vm.exec(&words, "")?;
             ensure!(

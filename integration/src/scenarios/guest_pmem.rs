@@ -182,13 +182,11 @@ impl Host {
         let refused = self.vm.run_for(3, &format!("xen-pmem-provision remove {disk}"))?;
         ensure!(refused.stderr.contains("is claimed for domain guest"), "{refused:?}");
         for command in [
-            "save guest /tmp/saved",
-            "migrate guest localhost",
-            "remus guest localhost",
+            "xl save guest /tmp/saved",
+            "xl migrate guest localhost",
+            "xl remus guest localhost",
         ] {
-            let mut words = vec!["xl"];
-            words.extend(command.split(' '));
-            let output = self.vm.exec(&words, "")?;
+            let output = self.vm.exec(&command.split(' ').collect::<Vec<_>>(), "")?;
             ensure!(
                 output.code != Some(0) && output.stderr.contains("persistent memory"),
                 "{command}: {output:?}"

@@ -4,7 +4,7 @@
 //! size: nothing can mount, format or partition what it holds, and no process has to live for it. Its name says which partition it
 //! holds, its label (device-mapper's UUID) also for which domain.
 
-use crate::sysfs::Directory;
+use crate::sysfs::{self, Directory, SysfsRoot};
 use std::fmt;
 use uuid::Uuid;
 
@@ -63,6 +63,23 @@ impl Claim {
         Self::from_label(&holder.text("dm/uuid").ok()??)
     }
 
+    /// All claims that the kernel holds, in order.
+    ///
+    /// # Errors
+    ///
+    /// If the list of block devices is there and cannot be read, or a device's label cannot.
+    pub fn all(sysfs: &SysfsRoot) -> Result<Vec<Self>, sysfs::Error> {
+        let mut claims = Vec::new();
+        for name in sysfs.block_devices()? {
+            let Some(device) = sysfs.block_device(&name) else {
+                continue;
+            };
+            claims.extend(device.text("dm/uuid")?.as_deref().and_then(Self::from_label));
+        }
+        claims.sort();
+        Ok(claims)
+    }
+
     /// The name of its device-mapper device.
     pub fn name(&self) -> String {
         format!("{NAME_PREFIX}{}-{}", self.reservation, self.partition)
@@ -114,6 +131,29 @@ mod tests {
         for domain in ["", "a b", "a/b", "ä", "a\n", &"d".repeat(DOMAIN + 1)] {
             assert!(Claim::new(uuid, 1, domain).is_err(), "{domain:?}");
         }
+    }
+
+    #[test]
+    fn all_claims_are_found_among_the_block_devices() {
+        let folder = tempfile::tempdir().unwrap();
+        let uuid = Uuid::from_u128(7);
+        let second = Claim::new(uuid, 2, "guest").unwrap();
+        let first = Claim::new(uuid, 1, "other").unwrap();
+        for (name, label) in [
+            ("dm-0", Some(second.label())),
+            ("dm-1", Some("LVM-0123456789".to_owned())),
+            ("dm-2", Some(first.label())),
+            ("pmem0p1", None),
+        ] {
+            let device = folder.path().join("class/block").join(name);
+            std::fs::create_dir_all(&device).unwrap();
+            if let Some(label) = label {
+                std::fs::create_dir(device.join("dm")).unwrap();
+                std::fs::write(device.join("dm/uuid"), label + "\n").unwrap();
+            }
+        }
+        assert_eq!(Claim::all(&SysfsRoot::new(folder.path())).unwrap(), [first, second]);
+        assert_eq!(Claim::all(&SysfsRoot::new(folder.path().join("nothing"))).unwrap(), []);
     }
 
     #[test]

@@ -153,6 +153,12 @@ impl Host {
 
     fn what_is_refused_meanwhile(&mut self, run: &Run<'_>, both: &str) -> Result<()> {
         run.step("what the guest has can be seen");
+        let status = self.vm.json(0, "xen-pmem-report status --json")?;
+        let guests = serde_json::json!([
+            {"partition": 1, "domain": "guest"},
+            {"partition": 2, "domain": "guest"},
+        ]);
+        ensure!(status["reservations"][0]["guests"] == guests, "status says {status}");
         let list = self.vm.run("xl pmem-list guest")?;
         ensure!(list.lines().count() == 3, "pmem-list says\n{list}");
         let list = self.vm.json(0, "xl list -l guest")?;

@@ -11,6 +11,8 @@ use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_discover::document::{Scan, Span};
 use xen_pmem_format::units::Bytes;
+use xen_pmem_nvdimm::guest_claim::Claim;
+use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
@@ -33,7 +35,16 @@ struct Reservation {
     partitions: Option<usize>,
     xenstore: &'static str,
     hypervisor: &'static str,
+    /// The partitions that are held for guests.
+    guests: Vec<Guest>,
     disagreement: Option<String>,
+}
+
+/// A partition that is held for a guest.
+#[derive(Serialize)]
+struct Guest {
+    partition: u32,
+    domain: String,
 }
 
 impl From<status::Reservation> for Reservation {
@@ -50,8 +61,25 @@ impl From<status::Reservation> for Reservation {
             partitions: it.partitions,
             xenstore: it.xenstore.as_str(),
             hypervisor: it.hypervisor.as_str(),
+            guests: Vec::new(),
             disagreement: (!it.disagreements.is_empty()).then(|| it.disagreements.join("; ")),
         }
+    }
+}
+
+impl Reservation {
+    /// The same, with those of all claims that are on its partitions.
+    fn with_guests(mut self, claims: &[Claim]) -> Self {
+        let own = claims
+            .iter()
+            .filter(|claim| self.uuid.as_ref() == Some(&claim.reservation().to_string()));
+        self.guests = own
+            .map(|claim| Guest {
+                partition: claim.partition(),
+                domain: claim.domain().to_owned(),
+            })
+            .collect();
+        self
     }
 }
 
@@ -60,9 +88,14 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let published = XenStore::connect().and_then(|store| store.published())?;
     let (scan, unreadable) = scan_host(&[], When::Late)?;
     let reservations = compared(&scan, &published, &hypervisor()?);
+    let claims = Claim::all(&SysfsRoot::default()).map_err(Failure::failed)?;
     let document = Document {
         schema: SCHEMA,
-        reservations: reservations.into_iter().map(Reservation::from).collect(),
+        reservations: reservations
+            .into_iter()
+            .map(Reservation::from)
+            .map(|reservation| reservation.with_guests(&claims))
+            .collect(),
     };
     flags.print(&document, || text(&document))?;
     Ok(if unreadable {
@@ -125,6 +158,10 @@ fn text(document: &Document) -> String {
     let mut text = aligned(&rows);
     // Writing to a string does not fail.
     for reservation in &document.reservations {
+        for Guest { partition, domain } in &reservation.guests {
+            let uuid = reservation.uuid.as_deref().unwrap_or_default();
+            let _ = writeln!(text, "partition {partition} of {uuid} is held for domain {domain}");
+        }
         if let Some(disagreement) = &reservation.disagreement {
             let name = reservation.device.as_ref().or(reservation.uuid.as_ref());
             let name = name.map_or("a range without a device", String::as_str);

@@ -103,8 +103,8 @@ pub(crate) fn fingerprint(config: &Config) -> std::io::Result<String> {
         .map(|nvdimm| Ok((fs::metadata(&nvdimm.file)?.len(), nvdimm.label_size, nvdimm.address)));
     let nvdimms = nvdimms.collect::<std::io::Result<Vec<_>>>()?;
     Ok(format!(
-        "{} MiB, {nvdimms:?}, Intel {}, guests {}, Linux {:?}, Xen {:?}",
-        config.memory_mib, config.intel, config.guests, config.linux, config.xen
+        "{} MiB of {} GiB, {nvdimms:?}, Intel {}, guests {}, Linux {:?}, Xen {:?}",
+        config.memory_mib, config.most_gib, config.intel, config.guests, config.linux, config.xen
     ))
 }
 
@@ -192,6 +192,8 @@ pub struct Config {
     pub root: Root,
     /// How much memory it has. The addresses of its NVDIMMs follow from it.
     pub memory_mib: u64,
+    /// How much memory it can have at most, in GiB, NVDIMMs and the gaps between them included.
+    pub most_gib: u64,
     /// The NVDIMMs that it starts with.
     pub nvdimms: Vec<Nvdimm>,
     /// More ACPI tables of its firmware: a file for each, header included. QEMU makes their checksums right.
@@ -222,6 +224,7 @@ impl Config {
             hypervisor: Hypervisor::Stock,
             root: Root::Memory,
             memory_mib: 2048,
+            most_gib: 128,
             nvdimms,
             acpi_tables: Vec::new(),
             intel: false,
@@ -300,7 +303,10 @@ pub(crate) fn arguments(
         .map(OsString::from)
         .collect();
     let mut add = |option: &str, value: &str| arguments.extend([option.into(), value.into()]);
-    add("-m", &format!("{}M,slots=10,maxmem=128G", config.memory_mib));
+    add(
+        "-m",
+        &format!("{}M,slots=10,maxmem={}G", config.memory_mib, config.most_gib),
+    );
     let memory = match memory {
         Memory::Own => "memory-backend-ram".to_owned(),
         Memory::In(file) => format!("memory-backend-file,share=on,mem-path={}", file.display()),

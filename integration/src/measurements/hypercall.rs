@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 const GIB: u64 = 1024 * MIB;
 /// Sizes in GiB and addresses, so far apart that no two share anything.
 const RANGES: [(u64, u64); 5] = [(1, 8), (4, 12), (16, 32), (64, 64), (256, 256)];
+/// Memory that the machine can have at most, in GiB: the last range ends at 512 GiB.
+const MOST: u64 = 640;
 /// Bytes of a frame.
 const FRAME: u64 = 4096;
 /// Bytes of a sector, in which Linux counts.
@@ -38,6 +40,7 @@ fn in_xen(bench: &Bench<'_>, nvdimms: &[Nvdimm]) -> Result<Vec<Value>> {
     bench.step("boot the patched Xen");
     let mut vm = bench.boot(Config {
         counted: true,
+        most_gib: MOST,
         ..Config::new(Kind::Xen, nvdimms.to_vec())
     })?;
     vm.start_xenstored(&bench.manifest.xen_version)?;
@@ -116,7 +119,10 @@ fn before(text: &str, words: &str) -> Option<u64> {
 /// What Linux takes of each range for its own structures if they are to be in the range: the memory is the smaller by as much.
 fn in_linux(bench: &Bench<'_>, nvdimms: Vec<Nvdimm>) -> Result<Vec<u64>> {
     bench.step("boot Linux");
-    let mut vm = bench.boot(Config::new(Kind::Bare, nvdimms))?;
+    let mut vm = bench.boot(Config {
+        most_gib: MOST,
+        ..Config::new(Kind::Bare, nvdimms)
+    })?;
     vm.load_nvdimm_drivers()?;
     let mut taken = Vec::new();
     for (size, address) in RANGES {

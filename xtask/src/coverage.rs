@@ -1,8 +1,8 @@
 //! `cargo xtask coverage`: which lines of the format, the provisioner and the two libraries between them the tests run.
 
+use crate::cargo_tools;
 use crate::command;
 use crate::host;
-use crate::mutants;
 use crate::progress::step;
 use crate::workspace;
 use anyhow::{Context as _, Result};
@@ -22,7 +22,7 @@ const CRATES: [&str; 4] = ["format", "nvdimm", "cli", "provision"];
 pub(crate) fn run() -> Result<()> {
     host::install(host::BUILD)?;
     host::install(host::TEST)?;
-    let tarpaulin = mutants::install("cargo-tarpaulin")?;
+    let tarpaulin = cargo_tools::install(&cargo_tools::TARPAULIN)?;
     let target = workspace::target().join("coverage");
     fs::create_dir_all(&target)?;
     step("measuring coverage: some ten minutes");

@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod cargo_tools;
 mod command;
 mod counts;
 mod coverage;

@@ -1,11 +1,11 @@
 //! `cargo xtask mutants`: whether the format's tests notice when the format is changed.
 
-use crate::command;
+use crate::cargo_tools;
 use crate::progress::step;
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Mutants that no test can tell from the original, each with the reason, as cargo-mutants names them but for line and column.
 const EQUIVALENT: &str = "format/equivalent-mutants.txt";
@@ -16,7 +16,7 @@ const EQUIVALENT: &str = "format/equivalent-mutants.txt";
 ///
 /// If a mutant survives that is not explained, or one is explained that is no more.
 pub(crate) fn run() -> Result<()> {
-    let mutants = install("cargo-mutants")?;
+    let mutants = cargo_tools::install(&cargo_tools::MUTANTS)?;
     let output = workspace::target().join("mutants");
     step("mutating the format: some twenty minutes");
     let mut command = std::process::Command::new(mutants);
@@ -84,22 +84,6 @@ fn without_position(mutant: &str) -> String {
         (Some(file), Some(_), Some(_), Some(what)) => format!("{file}:{what}"),
         _ => mutant.to_owned(),
     }
-}
-
-/// Builds a cargo subcommand that is no part of the workspace, if it is not there yet.
-pub(crate) fn install(name: &str) -> Result<PathBuf> {
-    let tools = workspace::target().join("tools");
-    let program = tools.join("bin").join(name);
-    if !program.is_file() {
-        step(&format!("building {name}"));
-        command::run(
-            workspace::cargo()
-                .args(["install", "--quiet", "--debug", "--locked", "--root"])
-                .arg(&tools)
-                .arg(name),
-        )?;
-    }
-    Ok(program)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The Debian packages, and what lintian says of them.
 
+use crate::cargo_tools;
 use crate::command;
 use crate::host::{self, Need};
-use crate::mutants;
 use crate::progress::step;
 use anyhow::{Context as _, Result};
 use std::fs;
@@ -35,7 +35,7 @@ pub(super) fn make(
     epoch: &str,
     version: Option<&str>,
 ) -> Result<Vec<PathBuf>> {
-    let cargo_deb = mutants::install("cargo-deb")?;
+    let cargo_deb = cargo_tools::install(&cargo_tools::DEB)?;
     step("making Debian packages");
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     CRATES

@@ -18,6 +18,12 @@ pub(crate) const DEB: CargoTool = CargoTool {
     version: "3.8.0",
 };
 
+/// Makes RPMs.
+pub(crate) const RPM: CargoTool = CargoTool {
+    name: "cargo-generate-rpm",
+    version: "0.21.1",
+};
+
 /// Changes code to see whether tests notice.
 pub(crate) const MUTANTS: CargoTool = CargoTool {
     name: "cargo-mutants",

@@ -1,9 +1,10 @@
-//! `cargo xtask dist`: what packagers ship. Debian packages, a tarball of static binaries, manual pages, completions.
+//! `cargo xtask dist`: what packagers ship. Debian packages, RPMs, a tarball of static binaries, manual pages, completions.
 
 mod check;
 mod crates;
 mod debian;
 mod make;
+mod rpm;
 mod tarball;
 
 pub(crate) use make::packages;
@@ -14,21 +15,23 @@ use anyhow::Result;
 /// Options of `cargo xtask dist`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Build everything a second time, in another folder, compare the bytes; run lintian; package the crates
+    /// Build everything a second time, in another folder, compare the bytes; run lintian and rpmlint; install the RPMs into a folder; package the crates
     #[arg(long)]
     check: bool,
 }
 
-/// Makes the packages and the tarball in `target/dist`.
+/// Makes the packages, the RPMs and the tarball in `target/dist`.
 ///
 /// # Errors
 ///
-/// If something does not build; with `--check`, if two builds differ or lintian finds an error.
+/// If something does not build; with `--check`, if two builds differ, lintian or rpmlint finds an error, or RPMs do not install.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = workspace::target().join("dist");
     let made = make::all(workspace::root(), &workspace::target(), &folder, None)?;
     if options.check {
         debian::lint(&made)?;
+        rpm::lint(&made)?;
+        rpm::installation::check(&made)?;
         check::reproducible(&made)?;
         check::complete(&made)?;
         crates::check()?;

@@ -1,6 +1,7 @@
 //! Everything that is shipped, out of a workspace: built once, then packed in each form.
 
 use super::debian;
+use super::rpm;
 use super::tarball;
 use crate::command;
 use crate::host::{self, Need};
@@ -60,6 +61,7 @@ pub(super) fn all(root: &Path, target: &Path, folder: &Path, version: Option<&st
     let mut made = debian::make(root, &build, folder, &epoch, version)?;
     step("building the tools as static binaries");
     let tools = tools::build_in(root, &target.join("static"))?;
+    made.extend(rpm::make(root, &tools, &manual, target, folder, &epoch)?);
     made.push(tarball::make(root, &tools, &manual, folder, &epoch)?);
     made.push(checksums(&made, folder)?);
     Ok(made)

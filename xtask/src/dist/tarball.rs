@@ -20,6 +20,7 @@ const SHIPPED: &[&str] = &[
     "packaging/dracut",
     "packaging/early",
     "packaging/initramfs-tools",
+    "packaging/rpm",
     "packaging/systemd",
     "packaging/udev",
     "report/LICENSE",

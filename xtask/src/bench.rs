@@ -14,6 +14,8 @@ mod samples;
 mod scenarios;
 mod sizes;
 
+pub(crate) use images::NEEDS;
+
 use crate::host;
 use crate::progress::step;
 use crate::tools;
@@ -91,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         put(Part::Scenarios, &scenarios::section()?);
     }
     if wanted(Part::Sizes) || wanted(Part::Images) {
-        host::install(images::NEEDS)?;
+        host::install(NEEDS)?;
         step("building the tools as static binaries");
         let tools = tools::build()?;
         if wanted(Part::Sizes) {

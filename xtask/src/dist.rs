@@ -9,8 +9,18 @@ mod tarball;
 
 pub(crate) use make::packages;
 
+use crate::host::Need;
+
 use crate::workspace;
 use anyhow::Result;
+
+/// What making the packages and checking them takes of this machine.
+pub(crate) const NEEDS: [&[Need]; 4] = [
+    make::NEEDS,
+    debian::LINT_NEEDS,
+    rpm::LINT_NEEDS,
+    rpm::installation::NEEDS,
+];
 
 /// Options of `cargo xtask dist`.
 #[derive(clap::Args)]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// What libFuzzer, which is C++, is built with.
-const HOST: &[Need] = &[Need {
+pub(crate) const NEEDS: &[Need] = &[Need {
     program: "g++",
     package: "g++",
 }];
@@ -98,7 +98,11 @@ pub(crate) fn lint() -> Result<()> {
 
 /// One of Cargo's commands on the targets.
 fn cargo(subcommand: &str, more: &[&str]) -> Result<()> {
-    host::install(HOST)?;
+    if subcommand == "clippy" {
+        host::require(NEEDS)?;
+    } else {
+        host::install(NEEDS)?;
+    }
     let mut command = workspace::cargo();
     command
         .current_dir(folder())

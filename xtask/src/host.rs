@@ -3,6 +3,7 @@
 use crate::command;
 use crate::progress::step;
 use anyhow::{Result, bail};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 /// A program, or a file by its path, and the Debian package that has it.
@@ -100,17 +101,49 @@ pub(crate) const E2E: &[Need] = &[
     },
 ];
 
+/// The packages of what is missing.
+fn missing(needs: &[&[Need]]) -> BTreeSet<&'static str> {
+    needs
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|need| !command::exists(need.program))
+        .map(|need| need.package)
+        .collect()
+}
+
+/// Checks that nothing is missing, and installs nothing.
+///
+/// # Errors
+///
+/// If something is missing: what, and the command that installs it.
+pub(crate) fn require(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&str> = missing(&[needs]).into_iter().collect();
+    if !missing.is_empty() {
+        bail!(
+            "this machine lacks {}; run `cargo xtask setup` as root, which installs what all commands need",
+            missing.join(", ")
+        );
+    }
+    Ok(())
+}
+
 /// Installs what is missing, with root; otherwise says what to install.
 ///
 /// # Errors
 ///
 /// Without root, the one line to run; with root, whatever apt says.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
-    let missing: Vec<&str> = needs
-        .iter()
-        .filter(|need| !command::exists(need.program))
-        .map(|need| need.package)
-        .collect();
+    install_all(&[needs])
+}
+
+/// [`install`] for several lists, in one go.
+///
+/// # Errors
+///
+/// As [`install`].
+pub(crate) fn install_all(needs: &[&[Need]]) -> Result<()> {
+    let missing: Vec<&str> = missing(needs).into_iter().collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -128,7 +161,8 @@ pub(crate) fn install(needs: &[Need]) -> Result<()> {
     };
     command::output(apt().arg("update"))?;
     command::output(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing))?;
-    if let Some(need) = needs.iter().find(|need| !command::exists(need.program)) {
+    let mut needs = needs.iter().copied().flatten();
+    if let Some(need) = needs.find(|need| !command::exists(need.program)) {
         bail!("installed {}, but {} is still missing", need.package, need.program);
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: formatting, clippy, and the floors of the workspace.
+//! `cargo xtask lint`: formatting, clippy, and the floors of the workspace. It installs nothing.
 
 use crate::command;
 use crate::fuzz;
@@ -18,7 +18,7 @@ pub(crate) fn run() -> Result<()> {
     command::run(workspace::cargo().args(["fmt", "--all", "--check"]))?;
     step("who uses whom");
     structure::check()?;
-    host::install(host::BUILD)?;
+    host::require(host::BUILD)?;
     step("clippy");
     let clippy = [
         "clippy",

@@ -29,6 +29,7 @@ mod mutants;
 mod packages;
 mod progress;
 mod series;
+mod setup;
 mod structure;
 mod suite;
 mod system;
@@ -50,6 +51,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Install what this machine lacks, as root: the packages that all commands need
+    Setup,
     /// Run the end-to-end scenarios on real Xen, Dom0, libnvdimm and xenstored, in QEMU
     E2e(e2e::Options),
     /// Make Debian packages and a tarball of static binaries, with manual pages and completions, in target/dist
@@ -82,6 +85,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Setup => setup::run(),
         Command::E2e(options) => e2e::run(&options),
         Command::Dist(options) => dist::run(&options),
         Command::Xen(options) => series::run(&options),

@@ -14,7 +14,7 @@ use ground::{Ground, Images};
 use std::fmt::Write as _;
 
 /// What the others are, and what measuring takes.
-pub(super) const NEEDS: &[Need] = &[
+pub(crate) const NEEDS: &[Need] = &[
     Need {
         program: "sgdisk",
         package: "gdisk",

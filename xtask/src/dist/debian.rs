@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What checking the packages takes.
-const LINT_NEEDS: &[Need] = &[Need {
+pub(super) const LINT_NEEDS: &[Need] = &[Need {
     program: "lintian",
     package: "lintian",
 }];

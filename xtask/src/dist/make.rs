@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What packaging takes.
-const NEEDS: &[Need] = &[
+pub(super) const NEEDS: &[Need] = &[
     Need {
         program: "dpkg-shlibdeps",
         package: "dpkg-dev",

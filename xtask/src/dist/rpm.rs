@@ -26,7 +26,7 @@ pub(crate) const LINT_NEEDS: &[Need] = &[
         package: "python3-venv",
     },
     Need {
-        program: "/usr/share/misc/magic",
+        program: "/usr/lib/file/magic.mgc",
         package: "libmagic1",
     },
 ];

@@ -1,8 +1,4 @@
-//! What stands on a device, by the signatures that libblkid knows.
-//!
-//! libblkid (util-linux) knows the file systems, RAID members, volumes, swap areas and partition tables that `wipefs` and `blkid`
-//! name. This crate declares the few of its functions that list them ([`raw`]) and offers one safe function.
-
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
 mod raw;

@@ -1,4 +1,6 @@
-//! What the command lines of all tools have in common, so that they print, log, fail and end alike.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
 //!
 //! [`Flags`] are what every command takes: what it prints goes through them, and they start the log. A command ends with an
 //! [`exit::ExitStatus`] or a [`Failure`].

@@ -1,5 +1,6 @@
-//! Finds persistent memory prepared for Xen and its physical addresses, from stable user-space interfaces alone: libnvdimm's sysfs
-//! and the block devices' bytes.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
 //!
 //! `nvdimm::namespace` (where each device lies) -> [`placement`] (its bytes, judged by `format::inspect`, against where it lies) ->
 //! [`document`]. [`scan::scan`] does it all. Nothing here writes.
@@ -13,3 +14,8 @@ pub mod document;
 pub mod monitor;
 pub mod placement;
 pub mod scan;
+
+/// The on-disk format, whose units this crate uses.
+pub use xen_pmem_format as format;
+/// Where devices come from, and where they lie.
+pub use xen_pmem_nvdimm as nvdimm;

@@ -1,16 +1,13 @@
-//! The on-disk format of xen-pmem: the super block, the rule for its two copies, and the arithmetic of the area reserved
-//! for Xen.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
 //!
 //! ```text
 //! | whatever the kernel uses | Partition Table | Super Block | Reserved for Xen | /dev/pmem0p1 ... |
 //! ```
 //!
-//! `docs/format.md` is the specification. Everything read from a device is untrusted: each field is checked, with checked
-//! arithmetic, before it is used. With `default-features = false` the crate is `no_std` and holds what any boot loader or
-//! kernel needs to read a super block; the feature `std` adds the partition table and the inspection of
-//! whole devices.
-//!
-//! Nothing here opens a file.
+//! [`inspect`] judges a whole device. [`superblock`] encodes and decodes one copy, [`copies`] compares the two. [`table`] and [`mbr`]
+//! read partition tables. [`sizing`] computes how large the reserved area must be. [`units`] has sizes and address spaces as types.
 
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![forbid(unsafe_code)]
@@ -48,3 +45,11 @@ pub mod mbr;
 pub mod read;
 #[cfg(feature = "std")]
 pub mod table;
+
+#[cfg(feature = "std")]
+pub use inspect::{Inspection, State};
+#[cfg(feature = "std")]
+pub use read::ReadAt;
+pub use superblock::SuperBlock;
+/// Names a reservation, a disk or a partition.
+pub use uuid::Uuid;

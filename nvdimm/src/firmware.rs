@@ -55,7 +55,7 @@ pub fn nfit(root: &SysfsRoot) -> Result<Option<Nfit>, Error> {
 ///
 /// # Errors
 ///
-/// As [`nfit`].
+/// As [`nfit()`].
 pub fn namespaces(root: &SysfsRoot) -> Result<Vec<Namespace>, Error> {
     let nfit = nfit(root)?.unwrap_or_default();
     for left_out in &nfit.left_out {

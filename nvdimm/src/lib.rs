@@ -1,4 +1,6 @@
-//! Persistent memory as Linux's libnvdimm, the firmware and `/dev/mem` describe it.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
 //!
 //! [`sysfs`] reads attributes. [`namespace`] says what each namespace is and where it lies. Before a driver is bound there is no block
 //! device: [`unbound`] foresees what it will be, from an [`info_block`] in the bytes that [`physical_memory`] shows. Before libnvdimm
@@ -22,3 +24,10 @@ pub mod obstacle;
 pub mod physical_memory;
 pub mod sysfs;
 pub mod unbound;
+
+pub use namespace::Namespace;
+pub use nfit::Nfit;
+pub use node::Nodes;
+pub use sysfs::SysfsRoot;
+/// The on-disk format, whose units and readers this crate uses.
+pub use xen_pmem_format as format;

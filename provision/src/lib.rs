@@ -1,4 +1,6 @@
-//! Prepares persistent memory for Xen, with no Xen running: a partition table, a super block, a reserved area.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
 //!
 //! Plan first, then check, then apply: [`init::plan`], [`remove::plan`], [`resize::plan`], [`repair::plan`] and [`restore::plan`] are pure
 //! functions from what a device is ([`geometry`], an inspection) and what is asked for to a [`plan::Plan`]: steps and a promise. Only
@@ -35,3 +37,8 @@ pub mod signatures;
 pub mod step;
 pub mod target;
 pub mod wipe;
+
+/// The on-disk format, whose units and readers this crate uses.
+pub use xen_pmem_format as format;
+/// Where devices come from, and where they lie.
+pub use xen_pmem_nvdimm as nvdimm;

@@ -1,4 +1,6 @@
-//! Reports prepared persistent memory to the hypervisor and to XenStore.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
 //!
 //! A scan's device becomes a [`report::Report`] only if nothing about it is in doubt; a report goes to the hypervisor ([`hypercall`]) and to [`xenstore`]. Only
 //! this crate talks to Xen.

@@ -47,6 +47,8 @@ pub(crate) fn run() -> Result<()> {
         "warnings",
     ];
     command::run(workspace::cargo().args(clippy))?;
+    step("documents of the libraries");
+    command::run(workspace::cargo().args(["doc", "--quiet", "--workspace", "--no-deps", "--locked"]))?;
     step("clippy of the fuzz targets");
     fuzz::lint()
 }

@@ -25,6 +25,8 @@ impl Tools {
 
 /// The tools under test.
 pub(crate) const PROGRAMS: [&str; 3] = ["xen-pmem-provision", "xen-pmem-discover", "xen-pmem-report"];
+/// The features that the programs are shipped with: the libraries do without, as building the eBPF part takes clang and libelf.
+pub(crate) const FEATURES: [&str; 2] = ["--features", "xen-pmem-discover/bpf,xen-pmem-report/bpf"];
 /// What answers the scenarios' requests in a guest.
 pub(crate) const AGENT: &str = "xen-pmem-agent";
 /// What takes times in a guest.
@@ -94,6 +96,7 @@ pub(crate) fn build_in(root: &Path, target: &Path) -> Result<Tools> {
     for program in PROGRAMS {
         cargo.args(["--package", program, "--bin", program]);
     }
+    cargo.args(FEATURES);
     cargo.args(["--package", "xen-pmem-integration", "--bin", AGENT, "--bin", STOPWATCH]);
     command::run(&mut cargo)?;
     Ok(Tools {

@@ -74,7 +74,8 @@ fn build_dynamic(root: &Path, build: &Path) -> Result<PathBuf> {
         .current_dir(root)
         .env("CARGO_TARGET_DIR", build)
         .env("CARGO_ENCODED_RUSTFLAGS", tools::flags(root, build, &[]))
-        .args(["build", "--quiet", "--release", "--locked", "--bins"]);
+        .args(["build", "--quiet", "--release", "--locked", "--bins"])
+        .args(tools::FEATURES);
     for package in debian::CRATES {
         cargo.args(["--package", package]);
     }

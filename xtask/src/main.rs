@@ -9,6 +9,7 @@
 mod bench;
 mod cargo_tools;
 mod command;
+mod consumer;
 mod counts;
 mod coverage;
 mod crates;

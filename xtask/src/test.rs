@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that needs no VM.
 
 use crate::command;
+use crate::consumer;
 use crate::host;
 use crate::progress::step;
 use crate::workspace;
@@ -51,6 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "without_bpf",
         ]))?;
     }
+    consumer::check()?;
     println!(
         "\nLeft out: the end-to-end scenarios, which boot Xen and Linux in QEMU. Run them with `cargo xtask e2e`."
     );

@@ -10,6 +10,8 @@ use crate::xen::source::RELEASE;
 use crate::xen::{self, source};
 use anyhow::Result;
 
+pub(crate) use each::NEEDS;
+
 /// Which Xen to build.
 #[derive(clap::Args)]
 pub(crate) struct Options {

@@ -5,6 +5,7 @@ use crate::counts;
 use crate::dist;
 use crate::fuzz;
 use crate::host::{self, Need};
+use crate::series;
 use crate::system;
 use crate::xen;
 use anyhow::Result;
@@ -19,6 +20,8 @@ fn needs() -> Vec<&'static [Need]> {
         counts::NEEDS,
         system::NEEDS,
         xen::NEEDS,
+        xen::toolstack::NEEDS,
+        series::NEEDS,
         bench::NEEDS,
     ];
     needs.extend(dist::NEEDS);

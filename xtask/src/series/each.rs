@@ -31,7 +31,7 @@ const TESTS: [&str; 4] = [
 ];
 
 /// What the configurations that are only compiled take, beside what building takes.
-const NEEDS: &[Need] = &[
+pub(crate) const NEEDS: &[Need] = &[
     Need {
         program: "checkpolicy",
         package: "checkpolicy",

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What building takes, beside what the hypervisor takes.
-const NEEDS: &[Need] = &[
+pub(crate) const NEEDS: &[Need] = &[
     Need {
         program: "autoconf",
         package: "autoconf",

@@ -12,7 +12,7 @@ use crate::workspace;
 use anyhow::{Context as _, Result};
 use source::{RELEASE, Source};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tree::{Configuration, Tree, series};
 
 /// The suite whose Xen the patches are for.
@@ -70,31 +70,46 @@ pub(crate) fn made(release: &str, source: &Source, debug: bool) -> Result<PathBu
         .join("xen")
         .join(release)
         .join(if debug { "debug" } else { "release" });
-    let hypervisor = folder.join("xen");
-    let stamp_file = folder.join("stamp");
     let stamp = stamp(source, &patches, debug)?;
-    if hypervisor.is_file() && fs::read_to_string(&stamp_file).is_ok_and(|text| text == stamp) {
-        return Ok(hypervisor);
+    kept(&folder, "xen", &stamp, source, &patches, |tree, log| {
+        let configuration = Configuration {
+            debug,
+            options: tree::ON,
+            whole: true,
+        };
+        Tree::at(tree).make(configuration, log)
+    })
+}
+
+/// What `build` makes of the source with our patches, kept in `folder` as `name` for as long as `stamp` stays the same. `build` is told
+/// where the tree is, and where to log to.
+fn kept(
+    folder: &Path,
+    name: &str,
+    stamp: &str,
+    source: &Source,
+    patches: &[PathBuf],
+    build: impl FnOnce(&Path, &Path) -> Result<PathBuf>,
+) -> Result<PathBuf> {
+    let result = folder.join(name);
+    let stamp_file = folder.join("stamp");
+    if result.is_file() && fs::read_to_string(&stamp_file).is_ok_and(|text| text == stamp) {
+        return Ok(result);
     }
 
-    workspace::discard(&folder)?;
+    workspace::discard(folder)?;
     let place = folder.join("tree");
     let tree = Tree::at(&place);
     tree.unpack(source)?;
-    for patch in &patches {
+    for patch in patches {
         tree.patch(patch)?;
     }
-    let configuration = Configuration {
-        debug,
-        options: tree::ON,
-        whole: true,
-    };
-    let made = tree.make(configuration, &folder.join("build.log"))?;
-    fs::copy(made, &hypervisor).context("the build made no hypervisor")?;
+    let made = build(&place, &folder.join("build.log"))?;
+    fs::copy(made, &result).with_context(|| format!("the build made no {name}"))?;
     fs::remove_dir_all(&place)?;
     // Last: without it, all is done again.
-    fs::write(&stamp_file, &stamp)?;
-    Ok(hypervisor)
+    fs::write(&stamp_file, stamp)?;
+    Ok(result)
 }
 
 /// Our own patches.

@@ -5,8 +5,7 @@
 //! for one, allocate them.
 
 use super::source::{RELEASE, Source};
-use super::tree::Tree;
-use super::{patches, source, stamp};
+use super::{kept, patches, source, stamp};
 use crate::command;
 use crate::host::{self, Need};
 use crate::progress::step;
@@ -109,32 +108,18 @@ pub(crate) fn made(release: &str, source: &Source) -> Result<PathBuf> {
     host::install(NEEDS)?;
     let patches = patches()?;
     let folder = workspace::target().join("xen").join(release).join("toolstack");
-    let xl = folder.join("xl");
-    let stamp_file = folder.join("stamp");
     let stamp = format!(
         "{}{}\n{LINKED}\n",
         stamp(source, &patches, false)?,
         CONFIGURE.join("\n")
     );
-    if xl.is_file() && fs::read_to_string(&stamp_file).is_ok_and(|text| text == stamp) {
-        return Ok(xl);
-    }
-
-    workspace::discard(&folder)?;
-    let place = folder.join("tree");
-    let tree = Tree::at(&place);
-    tree.unpack(source)?;
-    for patch in &patches {
-        tree.patch(patch)?;
-    }
-    step("building xl");
-    compile(&place, &folder.join("build.log"))?;
-    fs::copy(place.join("tools/xl/xl"), &xl).context("the build made no xl")?;
-    command::output(Command::new("strip").arg(&xl))?;
-    fs::remove_dir_all(&place)?;
-    // Last: without it, all is done again.
-    fs::write(&stamp_file, &stamp)?;
-    Ok(xl)
+    kept(&folder, "xl", &stamp, source, &patches, |tree, log| {
+        step("building xl");
+        compile(tree, log)?;
+        let xl = tree.join("tools/xl/xl");
+        command::output(Command::new("strip").arg(&xl))?;
+        Ok(xl)
+    })
 }
 
 /// Configures the tree and builds `tools/xl/xl`.

@@ -1,6 +1,6 @@
 //! A PVH guest has partitions by one line in its configuration, with the toolstack of the series.
 
-use super::linux_guest::{self, DOMAIN, GUEST_LIMIT, Host};
+use super::linux_guest::{self, CONSOLE, DOMAIN, GUEST_LIMIT, Host};
 use super::{Run, xen_guest};
 use crate::image::MIB;
 use crate::machine::Kind;
@@ -117,9 +117,10 @@ impl Host {
         ensure!(output.code != Some(0), "Dom0 mounts what a guest has");
         self.vm.run("xl destroy other")?;
         ensure!(self.claims()? == 0, "claims outlive the guest");
-        let (plain, greeting) = (&self.plain, "mount -t ext4");
-        self.vm
-            .script(&format!("{greeting} {plain} /mnt && cat /mnt/greeting && umount /mnt"))?;
+        let plain = &self.plain;
+        self.vm.script(&format!(
+            "mount -t ext4 {plain} /mnt && cat /mnt/greeting && umount /mnt"
+        ))?;
         Ok(())
     }
 
@@ -127,27 +128,22 @@ impl Host {
         run.step("a guest finds its partitions, writes, reboots, and finds them again");
         self.configure("guest", "pvh", both)?;
         self.vm.run("xl create /tmp/guest.cfg")?;
-        let vm = &mut self.vm;
         poll::until("the guest has rebooted and written", GUEST_LIMIT, || {
-            let list = vm.json(0, "xen-pmem-report guest list --json")?;
-            let claims = list["claims"].as_array().map_or(0, Vec::len);
+            let claims = self.claims()?;
             ensure!(claims == 2, "there are {claims} claims while the guest reboots");
-            let console = vm.run("cat /var/log/xen/guest-guest.log")?;
+            let console = self.vm.run(CONSOLE)?;
             Ok(console.contains("GUEST stays").then_some(()))
         })?;
-        let console = vm.run("cat /var/log/xen/guest-guest.log")?;
-        for word in [
-            "greeting: written by Dom0",
-            "wrote",
-            "has DAX",
-            "wrote with DAX",
-            "has rebooted",
-        ] {
-            ensure!(
-                console.contains(&format!("GUEST {word}")),
-                "the guest did not say {word}:\n{console}"
-            );
-        }
+        linux_guest::has_said(
+            &mut self.vm,
+            &[
+                "greeting: written by Dom0",
+                "wrote",
+                "has DAX",
+                "wrote with DAX",
+                "has rebooted",
+            ],
+        )?;
         Ok(())
     }
 

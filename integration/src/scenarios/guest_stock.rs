@@ -67,19 +67,16 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
         let list = vm.run("xl list")?;
         Ok((!list.contains("guest ")).then_some(()))
     })?;
-    let console = vm.run("cat /var/log/xen/guest-guest.log")?;
-    for word in [
-        "greeting: written by Dom0",
-        "wrote",
-        "has DAX",
-        "wrote with DAX",
-        "is done",
-    ] {
-        ensure!(
-            console.contains(&format!("GUEST {word}")),
-            "the guest did not say {word}:\n{console}"
-        );
-    }
+    linux_guest::has_said(
+        &mut vm,
+        &[
+            "greeting: written by Dom0",
+            "wrote",
+            "has DAX",
+            "wrote with DAX",
+            "is done",
+        ],
+    )?;
 
     run.step("the claims are released once the guest is gone");
     poll::until("the claims are released", RELEASE_LIMIT, || {

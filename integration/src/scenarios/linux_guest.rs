@@ -2,6 +2,7 @@
 //! for DAX.
 
 use super::{Run, xen_guest};
+use crate::image::MIB;
 use crate::machine::{Config, Kind, Nvdimm};
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
@@ -44,6 +45,9 @@ extra = 'console=hvc0 loglevel=4 mitigations=off cryptomgr.notests norandmaps no
 on_crash = 'preserve'
 ";
 
+/// Prints what the guest has said on its console.
+pub(super) const CONSOLE: &str = "cat /var/log/xen/guest-guest.log";
+
 /// Dom0, with an NVDIMM for its guest.
 pub(super) struct Host {
     pub(super) vm: Vm,
@@ -59,13 +63,8 @@ pub(super) struct Host {
 impl Host {
     /// Boots Dom0. `/tmp/vmlinuz` is the guest's kernel.
     pub(super) fn boot(run: &Run<'_>) -> Result<Self> {
-        let nvdimm = run.folder.join("nvdimm");
         run.step("two partitions");
-        let output = std::process::Command::new(&run.manifest.provision)
-            .args(["init", "--size", "256M", "--partition", "64M", "--partition", "64M"])
-            .arg(&nvdimm)
-            .output()?;
-        ensure!(output.status.success(), "{output:?}");
+        let nvdimm = run.provisioned("nvdimm", 256 * MIB, &["64M", "64M"])?.file;
         let (kernel, kernel_size) = xen_guest::kernel_nvdimm(run)?;
         let nvdimms = [&nvdimm, &kernel].map(|file| Nvdimm::unlabelled(file)).to_vec();
         let mut vm = run.boot_as(Config::new(Kind::Xen, nvdimms).with_guests())?;
@@ -94,6 +93,18 @@ impl Host {
             dax,
         })
     }
+}
+
+/// Checks that the guest has said each of these on its console.
+pub(super) fn has_said(vm: &mut Vm, words: &[&str]) -> Result<()> {
+    let console = vm.run(CONSOLE)?;
+    for word in words {
+        ensure!(
+            console.contains(&format!("GUEST {word}")),
+            "the guest did not say {word}:\n{console}"
+        );
+    }
+    Ok(())
 }
 
 /// Makes a file system that greets the guest, and leaves it mounted at `/mnt`.

@@ -6,6 +6,7 @@
 
 use crate::sysfs::{self, Directory, SysfsRoot};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// What the names of claims begin with.
@@ -63,6 +64,26 @@ impl Claim {
         Self::from_label(&holder.text("dm/uuid").ok()??)
     }
 
+    /// The claims on partitions of a disk, in order. `disk` is its folder in sysfs.
+    ///
+    /// # Errors
+    ///
+    /// If the folder of the disk or of a partition cannot be read.
+    pub fn on_disk(disk: &Directory) -> Result<Vec<Self>, sysfs::Error> {
+        let mut claims = Vec::new();
+        for name in disk.entries()? {
+            let child = disk.child(&name);
+            // Other entries are no folders, or have no such attribute.
+            if child.text("partition").is_ok_and(|number| number.is_some()) {
+                let holders = child.child("holders");
+                let names = holders.entries()?;
+                claims.extend(names.iter().filter_map(|name| Self::of_holder(&holders.child(name))));
+            }
+        }
+        claims.sort();
+        Ok(claims)
+    }
+
     /// All claims that the kernel holds, in order.
     ///
     /// # Errors
@@ -78,6 +99,26 @@ impl Claim {
         }
         claims.sort();
         Ok(claims)
+    }
+
+    /// The nodes of what it holds: one, or none if the kernel has no such claim.
+    ///
+    /// # Errors
+    ///
+    /// If the list of block devices is there and cannot be read, or a device's label or the list of what it holds cannot.
+    pub fn held(&self, sysfs: &SysfsRoot) -> Result<Vec<PathBuf>, sysfs::Error> {
+        let label = self.label();
+        let mut nodes = Vec::new();
+        for name in sysfs.block_devices()? {
+            let Some(device) = sysfs.block_device(&name) else {
+                continue;
+            };
+            if device.text("dm/uuid")?.as_deref() == Some(label.as_str()) {
+                let names = device.child("slaves").entries()?;
+                nodes.extend(names.iter().map(|name| Path::new("/dev").join(name)));
+            }
+        }
+        Ok(nodes)
     }
 
     /// The name of its device-mapper device.
@@ -149,11 +190,37 @@ mod tests {
             std::fs::create_dir_all(&device).unwrap();
             if let Some(label) = label {
                 std::fs::create_dir(device.join("dm")).unwrap();
+                std::fs::create_dir_all(device.join("slaves").join(format!("pmem{}", &name[3..]))).unwrap();
                 std::fs::write(device.join("dm/uuid"), label + "\n").unwrap();
             }
         }
-        assert_eq!(Claim::all(&SysfsRoot::new(folder.path())).unwrap(), [first, second]);
+        let sysfs = SysfsRoot::new(folder.path());
+        assert_eq!(second.held(&sysfs).unwrap(), [Path::new("/dev/pmem0")]);
+        assert_eq!(first.held(&sysfs).unwrap(), [Path::new("/dev/pmem2")]);
+        let none = Claim::new(uuid, 1, "guest").unwrap();
+        assert_eq!(none.held(&sysfs).unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(Claim::all(&sysfs).unwrap(), [first, second]);
         assert_eq!(Claim::all(&SysfsRoot::new(folder.path().join("nothing"))).unwrap(), []);
+    }
+
+    #[test]
+    fn claims_on_a_disk_are_those_of_its_partitions() {
+        let folder = tempfile::tempdir().unwrap();
+        let claims = [2, 1].map(|partition| Claim::new(Uuid::from_u128(7), partition, "guest").unwrap());
+        for claim in &claims {
+            let partition = folder.path().join(format!("pmem0p{}", claim.partition()));
+            let holder = partition.join("holders/dm-0/dm");
+            std::fs::create_dir_all(&holder).unwrap();
+            std::fs::write(partition.join("partition"), claim.partition().to_string()).unwrap();
+            std::fs::write(holder.join("uuid"), claim.label() + "\n").unwrap();
+        }
+        std::fs::create_dir_all(folder.path().join("pmem0p3/holders")).unwrap();
+        std::fs::write(folder.path().join("pmem0p3/partition"), "3").unwrap();
+        std::fs::create_dir_all(folder.path().join("queue")).unwrap();
+        std::fs::write(folder.path().join("size"), "8").unwrap();
+        let [second, first] = claims;
+        let disk = SysfsRoot::new(folder.path()).directory("");
+        assert_eq!(Claim::on_disk(&disk).unwrap(), [first, second]);
     }
 
     #[test]

@@ -6,3 +6,4 @@ pub mod domains;
 pub mod partition;
 pub mod placement;
 pub mod tables;
+pub mod write_protection;

@@ -119,8 +119,12 @@ impl Host {
         ensure!(self.claims()? == 0, "claims outlive the guest");
         let plain = &self.plain;
         self.vm.script(&format!(
-            "mount -t ext4 {plain} /mnt && cat /mnt/greeting && umount /mnt"
+            "mount -t ext4 {plain} /mnt && touch /mnt/writable && umount /mnt
+            blockdev --setro {plain}"
         ))?;
+        self.is_refused("other", "is read-only")?;
+        let plain = &self.plain;
+        self.vm.run(&format!("blockdev --setrw {plain}"))?;
         Ok(())
     }
 
@@ -155,6 +159,13 @@ impl Host {
             {"partition": 2, "domain": "guest"},
         ]);
         ensure!(status["reservations"][0]["guests"] == guests, "status says {status}");
+        let verify = format!("xen-pmem-provision verify {}", self.disk);
+        let text = self.vm.run(&verify)?;
+        ensure!(text.contains("partition 2 is claimed for domain guest"), "{text}");
+        let verify = self.vm.json(0, &format!("{verify} --json"))?;
+        ensure!(verify["partitions"][0]["guest"] == "guest", "verify says {verify}");
+        let doctor = self.vm.exec(&["xen-pmem-report", "doctor"], "")?.stdout;
+        ensure!(doctor.contains("`pmem=` in a guest's configuration"), "{doctor}");
         let list = self.vm.run("xl pmem-list guest")?;
         ensure!(list.lines().count() == 3, "pmem-list says\n{list}");
         let list = self.vm.json(0, "xl list -l guest")?;
@@ -171,14 +182,7 @@ impl Host {
         self.configure("other", "pvh", both)?;
         self.is_refused("other", "has partition 1")?;
         for held in [self.plain.clone(), self.dax.clone()] {
-            for command in [
-                format!("mount -t ext4 {held} /mnt"),
-                format!("mke2fs -q -t ext4 {held}"),
-            ] {
-                let output = self.vm.exec(&command.split(' ').collect::<Vec<_>>(), "")?;
-                ensure!(output.code != Some(0), "{command} succeeds: {output:?}");
-            }
-            self.vm.run_for(3, &format!("xen-pmem-provision wipe --yes {held}"))?;
+            linux_guest::is_kept_from_dom0(&mut self.vm, &held)?;
         }
         let disk = self.disk.clone();
         let refused = self.vm.run_for(3, &format!("xen-pmem-provision remove {disk}"))?;

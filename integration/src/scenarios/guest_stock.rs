@@ -40,16 +40,10 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     ensure!(lines.contains("# missing on this Xen: "), "claim says\n{lines}");
     vm.run_for(3, &claim)?;
     vm.run_for(3, &claim.replace("--domain guest", "--domain other"))?;
+    let doctor = vm.exec(&["xen-pmem-report", "doctor"], "")?.stdout;
+    ensure!(doctor.contains("is left over: there is no domain guest"), "{doctor}");
     for held in [&plain, &dax] {
-        for command in [
-            format!("mount -t ext4 {held} /mnt"),
-            format!("mke2fs -q -t ext4 {held}"),
-        ] {
-            let output = vm.exec(&command.split(' ').collect::<Vec<_>>(), "")?;
-            ensure!(output.code != Some(0), "{command} succeeds: {output:?}");
-        }
-        vm.run_for(3, &format!("xen-pmem-provision wipe --yes {held}"))?;
-        vm.run_for(3, &format!("xen-pmem-provision fsdax {held}"))?;
+        linux_guest::is_kept_from_dom0(&mut vm, held)?;
     }
     vm.run_for(3, &format!("xen-pmem-provision init --force {disk}"))?;
     let refused = vm.run_for(3, &format!("xen-pmem-provision remove {disk}"))?;
@@ -101,5 +95,11 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     vm.run_for(4, &format!("xen-pmem-report guest release {plain}"))?;
     vm.run(&claim)?;
     vm.run(&format!("xen-pmem-report guest release {plain} {dax}"))?;
+    run.step("what somebody else has made read-only is not claimed, and stays so");
+    vm.run(&format!("blockdev --setro {plain}"))?;
+    let refused = vm.run_for(3, &claim)?;
+    ensure!(refused.stderr.contains("blockdev --setrw"), "{refused:?}");
+    let read_only = vm.run(&format!("blockdev --getro {plain}"))?;
+    ensure!(read_only.trim() == "1", "{plain} is writable");
     run.power_off(vm)
 }

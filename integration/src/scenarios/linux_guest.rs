@@ -127,6 +127,33 @@ pub(super) fn prepare_for_dax(vm: &mut Vm, partition: &str) -> Result<()> {
     Ok(())
 }
 
+/// Checks that Dom0 can do nothing with a partition that is held for a guest: neither by its node nor by a loop device.
+pub(super) fn is_kept_from_dom0(vm: &mut Vm, partition: &str) -> Result<()> {
+    for command in [
+        format!("mount -t ext4 {partition} /mnt"),
+        format!("mke2fs -q -t ext4 {partition}"),
+        format!("dd if=/dev/zero of={partition} bs=4096 count=1 conv=fsync"),
+    ] {
+        let output = vm.exec(&command.split(' ').collect::<Vec<_>>(), "")?;
+        ensure!(output.code != Some(0), "{command} succeeds: {output:?}");
+    }
+    for command in ["wipe --yes", "fsdax"] {
+        vm.run_for(3, &format!("xen-pmem-provision {command} {partition}"))?;
+    }
+    // At the offset of the file system, if there is an info block. A mount that only reads would do no harm.
+    vm.script(&format!("losetup -o 2097152 /dev/loop7 {partition}"))?;
+    for command in [
+        "mount -t ext4 -o rw /dev/loop7 /mnt",
+        "mke2fs -q -F -t ext4 /dev/loop7",
+        "dd if=/dev/zero of=/dev/loop7 bs=4096 count=1 conv=fsync",
+    ] {
+        let output = vm.exec(&command.split(' ').collect::<Vec<_>>(), "")?;
+        ensure!(output.code != Some(0), "{command} succeeds: {output:?}");
+    }
+    vm.run("losetup -d /dev/loop7")?;
+    Ok(())
+}
+
 /// Makes the guest's initramfs in Dom0, `/tmp/initrd`: busybox, and Dom0's own modules.
 pub(super) fn make_initrd(vm: &mut Vm) -> Result<()> {
     vm.write("/tmp/init", INIT)?;

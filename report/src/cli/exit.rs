@@ -85,7 +85,7 @@ impl Exits for partition::Error {
     fn exit_status(&self) -> ExitStatus {
         match self {
             Self::NotAPartition => ExitStatus::Usage,
-            Self::Use(claim::Error::InUse(_)) => ExitStatus::Refused,
+            Self::ReadOnly(_) | Self::Use(claim::Error::InUse(_)) => ExitStatus::Refused,
             _ => ExitStatus::Failed,
         }
     }

@@ -2,15 +2,20 @@
 //!
 //! Source: Linux `include/uapi/linux/dm-ioctl.h`, interface version 4.
 
+use super::partition::Partition;
+use super::write_protection;
 use core::ffi::c_void;
 use rustix::io::Errno;
 use rustix::ioctl::{Direction, Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::path::{Path, PathBuf};
 use xen_pmem_nvdimm::guest_claim::{Claim, NAME_PREFIX};
+use xen_pmem_nvdimm::sysfs::{self, SysfsRoot};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-const CONTROL: &str = "/dev/mapper/control";
+/// The way to it.
+pub const CONTROL: &str = "/dev/mapper/control";
 /// `DM_IOCTL`.
 const GROUP: u8 = 0xfd;
 /// What fits into a request and its answer: all names of some two hundred devices.
@@ -161,6 +166,19 @@ pub enum Error {
     /// There is no such claim.
     #[error("is not claimed")]
     NotClaimed,
+    /// What a claim holds cannot be found in sysfs.
+    #[error(transparent)]
+    Sysfs(#[from] sysfs::Error),
+    /// What is claimed cannot be made read-only, or writable again.
+    #[error("{}: cannot be made {what}: {error}", node.display())]
+    Protect {
+        /// The block device.
+        node: PathBuf,
+        /// What it was to be.
+        what: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// A command failed.
     #[error("the device-mapper cannot {what}: {error}")]
     Command {
@@ -187,12 +205,12 @@ impl DeviceMapper {
         unsafe { ioctl(&self.0, Call { command, request }) }
     }
 
-    /// Has the kernel hold the block device `major:minor` of `sectors` 512-byte sectors.
+    /// Has the kernel hold a partition. It is read-only from then on.
     ///
     /// # Errors
     ///
     /// If it is in use or claimed already.
-    pub fn claim(&self, claim: &Claim, device: (u32, u32), sectors: u64) -> Result<(), Error> {
+    pub fn claim(&self, claim: &Claim, partition: &Partition) -> Result<(), Error> {
         let failed = |what| {
             move |errno: Errno| Error::Command {
                 what,
@@ -206,20 +224,21 @@ impl DeviceMapper {
             Errno::BUSY | Errno::EXIST => Error::Claimed,
             errno => failed(make)(errno),
         })?;
-        let loaded = linear(device, sectors)
+        let loaded = linear(partition.device, partition.sectors)
             .and_then(|table| Request::new(&claim.name(), "", &table))
             .and_then(|mut request| self.call(Command::LoadTable, &mut request));
-        loaded.map_err(|errno| {
-            // What was made is empty, and taken away again; that this fails, too, changes nothing about why.
+        let loaded = loaded.map_err(|errno| match errno {
+            Errno::BUSY => Error::InUse,
+            errno => failed("hold it")(errno),
+        });
+        let held = loaded.and_then(|()| protect(&partition.node, true));
+        held.inspect_err(|_| {
+            // What was made is taken away again; that this fails, too, changes nothing about why.
             let _ = self.release(claim);
-            match errno {
-                Errno::BUSY => Error::InUse,
-                errno => failed("hold it")(errno),
-            }
         })
     }
 
-    /// Lets go.
+    /// Lets go. What was held is writable again.
     ///
     /// # Errors
     ///
@@ -230,6 +249,9 @@ impl DeviceMapper {
             what,
             error: errno.into(),
         };
+        for node in claim.held(&SysfsRoot::default())? {
+            protect(&node, false)?;
+        }
         let mut request = Request::new(&claim.name(), "", &[]).map_err(failed)?;
         self.call(Command::Remove, &mut request).map_err(|errno| match errno {
             Errno::NXIO => Error::NotClaimed,
@@ -265,6 +287,14 @@ impl DeviceMapper {
         claims.sort();
         Ok(claims)
     }
+}
+
+fn protect(node: &Path, on: bool) -> Result<(), Error> {
+    write_protection::set(node, on).map_err(|error| Error::Protect {
+        node: node.to_owned(),
+        what: if on { "read-only" } else { "writable" },
+        error,
+    })
 }
 
 /// The names of claims in a list of devices; `None` if the list is not whole.

@@ -4,9 +4,19 @@ use crate::xenstore::Error;
 use std::collections::BTreeSet;
 use std::io;
 use xenstore_rs::Xs;
+use xenstore_rs::unix::XsUnix;
 
 /// Where XenStore has a directory for each domain.
 const ROOT: &str = "/local/domain";
+
+/// The names of all domains of this host.
+///
+/// # Errors
+///
+/// If xenstored cannot be reached, and what XenStore says.
+pub fn of_host() -> Result<BTreeSet<String>, Error> {
+    names(&XsUnix::new().map_err(Error::Connect)?)
+}
 
 /// The names of all domains.
 ///

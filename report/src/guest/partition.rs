@@ -13,6 +13,8 @@ pub struct Partition {
     pub disk: PathBuf,
     /// Its number in the partition table.
     pub number: u32,
+    /// Its own node.
+    pub node: PathBuf,
     /// The number of its own node.
     pub device: (u32, u32),
     /// Its 512-byte sectors.
@@ -29,6 +31,9 @@ pub enum Error {
     /// It is something else.
     #[error("is not a partition's node: name one, as /dev/pmem0p1")]
     NotAPartition,
+    /// Somebody has made it read-only, which a claim does as well, and its release undoes.
+    #[error("is read-only; if that is not meant, `blockdev --setrw {}` ends it", .0.display())]
+    ReadOnly(PathBuf),
     /// It is in use.
     #[error(transparent)]
     Use(#[from] claim::Error),
@@ -58,9 +63,13 @@ pub fn find(root: &SysfsRoot, path: &Path) -> Result<Partition, Error> {
     };
     // Looked at as for a write, and let go: the kernel is to hold it.
     drop(claim::partition(root, path, Intent::DryRun)?);
+    if folder.number("ro")? == Some(1) {
+        return Err(Error::ReadOnly(path.to_owned()));
+    }
     Ok(Partition {
         disk: Path::new("/dev").join(disk.name()),
         number,
+        node: path.to_owned(),
         device,
         sectors,
     })

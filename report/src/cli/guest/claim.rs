@@ -185,8 +185,7 @@ fn serial(claim: &Claim) -> u32 {
 /// Claims all, or none.
 fn claim_all(mapper: &DeviceMapper, wanted: &[Wanted]) -> Result<(), Failure> {
     for (index, one) in wanted.iter().enumerate() {
-        let Partition { device, sectors, .. } = one.partition;
-        if let Err(error) = mapper.claim(&one.claim, device, sectors) {
+        if let Err(error) = mapper.claim(&one.claim, &one.partition) {
             release_all(mapper, wanted.get(..index).unwrap_or_default());
             let holder = match error {
                 dm::Error::Claimed => mapper

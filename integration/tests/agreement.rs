@@ -54,7 +54,7 @@ fn document(arguments: &[&str], image: &Path) -> serde_json::Value {
             let inspection = target.inspect().unwrap();
             let base = arguments[0].parse().unwrap();
             let geometry = target.geometry(inspection.lba_size, Some(base)).unwrap();
-            let document = xen_pmem_provision::document::Document::of(path, &inspection, &geometry);
+            let document = xen_pmem_provision::document::Document::of(path, &inspection, &geometry, &[]);
             serde_json::to_writer(&mut text, &document).unwrap();
         }
         _ => {

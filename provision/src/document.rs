@@ -7,8 +7,9 @@ use uuid::Uuid;
 use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::Inspection;
 use xen_pmem_format::superblock::SuperBlock;
-use xen_pmem_format::table::Table;
+use xen_pmem_format::table::{Partition as TablePartition, Table};
 use xen_pmem_format::units::DeviceRange;
+use xen_pmem_nvdimm::guest_claim::Claim;
 
 /// The schema's number.
 pub const SCHEMA: u32 = 1;
@@ -55,6 +56,8 @@ pub(crate) struct Partition {
     size: u64,
     name: String,
     type_guid: Uuid,
+    /// The name of the guest that has it.
+    guest: Option<String>,
 }
 
 impl Document {
@@ -74,8 +77,8 @@ impl Document {
         }
     }
 
-    /// The document on a device.
-    pub fn of(target: &str, inspection: &Inspection, geometry: &Geometry) -> Self {
+    /// The document on a device with these claims on its partitions.
+    pub fn of(target: &str, inspection: &Inspection, geometry: &Geometry, guests: &[Claim]) -> Self {
         let reservation = inspection.reservation().map(|(superblock, _)| superblock);
         Self {
             schema: SCHEMA,
@@ -86,8 +89,11 @@ impl Document {
             disk_guid: inspection.table().map(Table::disk_guid),
             superblock: copies(inspection, reservation),
             reserved: reservation.map(|superblock| Area::of(superblock.reserved)),
-            partitions: inspection.table().map(partitions).unwrap_or_default(),
-            notes: note::of_device(inspection, geometry)
+            partitions: inspection
+                .table()
+                .map(|table| partitions(table, guests))
+                .unwrap_or_default(),
+            notes: note::of_device(inspection, geometry, guests)
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
@@ -112,6 +118,7 @@ impl Partition {
             size: range.size().0,
             name: name.to_owned(),
             type_guid,
+            guest: None,
         }
     }
 }
@@ -136,10 +143,13 @@ fn copies(inspection: &Inspection, reservation: Option<&SuperBlock>) -> Option<R
     })
 }
 
-fn partitions(table: &Table) -> Vec<Partition> {
-    table
-        .partitions()
-        .iter()
-        .map(|partition| Partition::new(partition.number, partition.range, &partition.name, partition.type_guid))
-        .collect()
+fn partitions(table: &Table, guests: &[Claim]) -> Vec<Partition> {
+    let of = |partition: &TablePartition| {
+        let claim = guests.iter().find(|claim| claim.partition() == partition.number);
+        Partition {
+            guest: claim.map(|claim| claim.domain().to_owned()),
+            ..Partition::new(partition.number, partition.range, &partition.name, partition.type_guid)
+        }
+    };
+    table.partitions().iter().map(of).collect()
 }

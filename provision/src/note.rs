@@ -4,11 +4,13 @@ use crate::geometry::Geometry;
 use crate::layout::{Layout, PartitionSize};
 use std::fmt;
 use xen_pmem_format::inspect::Inspection;
+use xen_pmem_format::table::Table;
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, PhysAddr, SUPERPAGE};
 use xen_pmem_nvdimm::fsdax::{self, Objection};
+use xen_pmem_nvdimm::guest_claim::Claim;
 
 /// A note on a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The partition is larger than asked for.
     Rounded {
@@ -32,6 +34,13 @@ pub enum Note {
         number: u32,
         /// Why.
         objection: Objection,
+    },
+    /// A guest has the partition.
+    Claimed {
+        /// Its number.
+        number: u32,
+        /// The guest's name.
+        domain: String,
     },
 }
 
@@ -58,15 +67,16 @@ pub fn of_plan(layout: &Layout, geometry: &Geometry) -> Vec<Note> {
     notes
 }
 
-/// The notes on a device that has a reservation.
-pub fn of_device(inspection: &Inspection, geometry: &Geometry) -> Vec<Note> {
-    let Some((_, table)) = inspection.reservation() else {
-        return Vec::new();
-    };
-    let partitions = table.partitions().iter();
-    partitions
-        .filter_map(|partition| no_fsdax(partition.number, partition.range, geometry))
-        .collect()
+/// The notes on a device: on partitions that guests have, and if it has a reservation on those that suit no guest.
+pub fn of_device(inspection: &Inspection, geometry: &Geometry, guests: &[Claim]) -> Vec<Note> {
+    let table = inspection.reservation().map(|(_, table)| table);
+    let partitions = table.into_iter().flat_map(Table::partitions);
+    let unsuited = partitions.filter_map(|partition| no_fsdax(partition.number, partition.range, geometry));
+    let claimed = guests.iter().map(|claim| Note::Claimed {
+        number: claim.partition(),
+        domain: claim.domain().to_owned(),
+    });
+    unsuited.chain(claimed).collect()
 }
 
 /// Of a device at an unknown address, offsets are taken for addresses.
@@ -97,6 +107,7 @@ impl fmt::Display for Note {
                 f,
                 "partition {number} suits no guest that wants fsdax (DAX): {objection}"
             ),
+            Self::Claimed { number, domain } => write!(f, "partition {number} is claimed for domain {domain}"),
         }
     }
 }

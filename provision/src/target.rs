@@ -10,9 +10,10 @@ use xen_pmem_format::inspect::{Inspection, inspect};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::units::{Bytes, LbaSize, PhysAddr, PhysRange};
 use xen_pmem_nvdimm::claim::{self, Intent};
+use xen_pmem_nvdimm::guest_claim::Claim;
 use xen_pmem_nvdimm::node;
 use xen_pmem_nvdimm::obstacle::Obstacle;
-use xen_pmem_nvdimm::sysfs::{Directory, SysfsRoot};
+use xen_pmem_nvdimm::sysfs::{self, Directory, SysfsRoot};
 
 /// What a target is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,9 @@ pub enum Error {
     /// sysfs does not say where it lies.
     #[error(transparent)]
     Placement(#[from] placement::Error),
+    /// sysfs does not say which partitions guests have.
+    #[error(transparent)]
+    Guests(#[from] sysfs::Error),
     /// Its block size is none that a partition table has.
     #[error("has logical blocks of {0} bytes; 512 and 4096 are supported")]
     LbaSize(u32),
@@ -140,6 +144,16 @@ impl Target {
             block,
             found: location.found,
         })
+    }
+
+    /// The claims on its partitions for guests. Nobody claims those of an image.
+    ///
+    /// # Errors
+    ///
+    /// If sysfs does not say.
+    pub fn guests(&self) -> Result<Vec<Claim>, Error> {
+        let claims = self.block.as_ref().map(Claim::on_disk).transpose()?;
+        Ok(claims.unwrap_or_default())
     }
 
     /// Makes an image of `size` bytes, sparse. It is removed again by [`Target::discard`].

@@ -1,5 +1,7 @@
 //! What a host needs for reports, judged one step after the other: what was found, and what to do where it is not as it should be.
 
+pub mod guests;
+
 use crate::host::Unfit;
 use crate::hypercall::Registered;
 use crate::status::Reservation;

@@ -239,6 +239,16 @@ impl<T: Transport> Hypercall<T> {
         Ok(Some(all))
     }
 
+    /// Whether the hypervisor gives guests partitions as memory.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer.
+    pub fn maps_into_guests(&mut self) -> Result<bool, Error> {
+        let (node, value) = abi::GUESTS;
+        Ok(self.transport.number(node).map_err(Error::Version)? == Some(value))
+    }
+
     /// Asks whether the hypervisor would take a report, and how much of the reserved area it would use; changes nothing.
     ///
     /// # Errors

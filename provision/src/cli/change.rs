@@ -81,7 +81,7 @@ impl<'c> Change<'c> {
     fn document(&self, name: &str, inspection: &Inspection) -> Result<Document, Failure> {
         let geometry = self.target.geometry(inspection.lba_size, None);
         let geometry = geometry.map_err(|error| unusable(self.path, &error))?;
-        Ok(Document::of(name, inspection, &geometry))
+        Ok(Document::of(name, inspection, &geometry, &[]))
     }
 
     /// Checks a plan; does it, or says what it is.

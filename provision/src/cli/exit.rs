@@ -20,7 +20,9 @@ impl Exits for Error {
             | Self::LbaSize(_)
             | Self::Exists
             | Self::Dangling(_) => ExitStatus::Refused,
-            Self::Open(_) | Self::Claim(_) | Self::Placement(_) | Self::Io { .. } => ExitStatus::Failed,
+            Self::Open(_) | Self::Claim(_) | Self::Placement(_) | Self::Guests(_) | Self::Io { .. } => {
+                ExitStatus::Failed
+            }
         }
     }
 

@@ -234,7 +234,7 @@ fn prepare(
         return say_plan(path, &geometry, &plan, &checked, flags);
     }
     let after = change::write(path, target, &checked, &plan.overwritten, arguments.force, flags)?;
-    flags.print(&Document::of(&name, &after, &geometry), || {
+    flags.print(&Document::of(&name, &after, &geometry, &[]), || {
         let picture = picture::of_device(&name, &after, &geometry, canvas());
         picture + &picture::of_notes(&note::of_plan(&plan.layout, &geometry))
     })?;

@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let target = Target::open(path, Access::Read).map_err(|error| unusable_document(path, &error, flags))?;
+    let guests = target
+        .guests()
+        .map_err(|error| unusable_document(path, &error, flags))?;
     let inspection = inspect(&target).map_err(|error| unusable_document(path, &error, flags))?;
     let geometry = target
         .geometry(inspection.lba_size, arguments.base)
@@ -35,9 +38,9 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     if let Some(file) = &arguments.svg {
         save(file, &drawing::draw(&name, &parts::of(&inspection), &geometry))?;
     }
-    flags.print(&Document::of(&name, &inspection, &geometry), || {
+    flags.print(&Document::of(&name, &inspection, &geometry, &guests), || {
         let picture = picture::of_device(&name, &inspection, &geometry, canvas());
-        picture + &picture::of_notes(&note::of_device(&inspection, &geometry))
+        picture + &picture::of_notes(&note::of_device(&inspection, &geometry, &guests))
     })?;
     Ok(status_of(inspection.state))
 }

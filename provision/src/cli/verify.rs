@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     let target = Target::open(path, Access::Read).map_err(|error| unusable_document(path, &error, flags))?;
+    let guests = target
+        .guests()
+        .map_err(|error| unusable_document(path, &error, flags))?;
     let inspection = inspect(&target).map_err(|error| unusable_document(path, &error, flags))?;
     let name = path.display().to_string();
     let geometry = target
@@ -39,8 +42,8 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         };
         advice::of(&before, &geometry)
     };
-    flags.print(&Document::of(&name, &inspection, &geometry), || {
-        let notes = picture::of_notes(&note::of_device(&inspection, &geometry));
+    flags.print(&Document::of(&name, &inspection, &geometry, &guests), || {
+        let notes = picture::of_notes(&note::of_device(&inspection, &geometry, &guests));
         text(&name, &inspection) + &of_advice(&name, advice()) + &notes
     })?;
     Ok(match inspection.state {

@@ -52,8 +52,8 @@ fn show_prints_the_documented_fields() {
         ]},
         "reserved": {"base": 2 * MIB, "size": reserved},
         "partitions": [
-            {"number": 1, "start": first, "size": 100 * MIB, "name": "first", "type_guid": "0fc63daf-8483-4772-8e79-3d69d8477de4"},
-            {"number": 2, "start": second, "size": rest, "name": "second", "type_guid": "e6d6d379-f507-44c2-a23c-238f2a3df928"},
+            {"number": 1, "start": first, "size": 100 * MIB, "name": "first", "type_guid": "0fc63daf-8483-4772-8e79-3d69d8477de4", "guest": null},
+            {"number": 2, "start": second, "size": rest, "name": "second", "type_guid": "e6d6d379-f507-44c2-a23c-238f2a3df928", "guest": null},
         ],
         "notes": ["partition 1 suits no guest that wants fsdax (DAX): its size of 104857600 bytes is not a multiple of 16 MiB"],
     });

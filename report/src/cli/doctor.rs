@@ -2,7 +2,9 @@
 
 use super::status::{compared, hypervisor_of};
 use super::{SCHEMA, When, scan_host};
+use crate::doctor::guests::{Found, Hypervisor};
 use crate::doctor::{self, Grade, Step};
+use crate::guest::{dm, domains};
 use crate::host;
 use crate::hypercall::Hypercall;
 use crate::xenstore::XenStore;
@@ -10,9 +12,11 @@ use anstyle::{AnsiColor, Style};
 use serde::{Serialize, Serializer};
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 use xen_pmem_cli::exit::ExitStatus;
 use xen_pmem_cli::{self as cli, Failure, Flags};
 use xen_pmem_nvdimm::firmware;
+use xen_pmem_nvdimm::guest_claim::Claim;
 use xen_pmem_nvdimm::sysfs::SysfsRoot;
 
 #[derive(Debug, clap::Args)]
@@ -71,13 +75,16 @@ fn examine() -> Result<(Vec<Step>, ExitStatus), Failure> {
     steps.extend(doctor::superblocks(&scan.devices));
     if is_fit {
         let store = XenStore::connect().and_then(|store| store.published());
-        let answer = Hypercall::open().and_then(|mut xen| xen.registered());
+        let mut xen = Hypercall::open();
+        let answer = match &mut xen {
+            Ok(xen) => xen.registered().map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
         steps.push(doctor::xenstore(
             &store.as_ref().map(|_| ()).map_err(ToString::to_string),
         ));
-        steps.push(doctor::hypercall(
-            &answer.as_ref().map(Clone::clone).map_err(ToString::to_string),
-        ));
+        steps.push(doctor::hypercall(&answer));
+        let takes_reports = matches!(answer, Ok(Some(_)));
         match store {
             Ok(published) => {
                 let hypervisor = hypervisor_of(answer.ok());
@@ -85,8 +92,17 @@ fn examine() -> Result<(Vec<Step>, ExitStatus), Failure> {
             }
             Err(_) => steps.push(Step::skipped("reports", "XenStore does not answer")),
         }
+        let hypervisor = match &mut xen {
+            Ok(xen) if takes_reports => match xen.maps_into_guests() {
+                Ok(true) => Hypervisor::Maps,
+                // An error would have been one of the step above, too.
+                Ok(false) | Err(_) => Hypervisor::ReportsOnly,
+            },
+            _ => Hypervisor::Stock,
+        };
+        steps.extend(guests(&sysfs, hypervisor)?);
     } else {
-        for name in ["xenstored", "hypercall", "reports"] {
+        for name in ["xenstored", "hypercall", "reports", "guests"] {
             steps.push(Step::skipped(name, "nothing can be reported from here"));
         }
     }
@@ -100,6 +116,20 @@ fn examine() -> Result<(Vec<Step>, ExitStatus), Failure> {
         ExitStatus::Done
     };
     Ok((steps, status))
+}
+
+/// Looks at what guests need.
+fn guests(sysfs: &SysfsRoot, hypervisor: Hypervisor) -> Result<Vec<Step>, Failure> {
+    // Its list of commands has one that only the series has.
+    let help = Command::new("xl").arg("help").output().ok();
+    Ok(doctor::guests::steps(&Found {
+        hypervisor,
+        xl: help.map(|help| String::from_utf8_lossy(&help.stdout).contains("pmem-list")),
+        device_mapper: Path::new(dm::CONTROL).exists(),
+        claims: Claim::all(sysfs).map_err(Failure::failed)?,
+        // That XenStore does not answer has been said above.
+        domains: domains::of_host().ok(),
+    }))
 }
 
 fn text(document: &Document, coloured: bool) -> String {

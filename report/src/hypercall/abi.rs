@@ -15,6 +15,8 @@ pub const INTERFACE_VERSION: u32 = 0x0300_0001;
 /// A hypervisor without the operations does not have the node. To such a hypervisor the numbers of the operations may mean something
 /// else.
 pub const NODE: &CStr = c"/pmem/abi";
+/// The node of hypfs that says that guests can be given partitions, and its value then.
+pub const GUESTS: (&CStr, u32) = (c"/pmem/domctl", 1);
 /// The version of numbers and layout that this module describes.
 pub const VERSION: u32 = 1;
 

@@ -63,7 +63,12 @@ pub enum Place {
     Initramfs,
     /// Dom0.
     Dom0,
+    /// A guest of that Dom0, at its console.
+    Guest,
 }
+
+/// The word behind a block's place if the host has lost power before.
+const AFTER_POWER_FAILURE: &str = "after-power-failure";
 
 /// A block of code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,12 +91,21 @@ pub struct Command {
 impl Block {
     /// Where its commands are run: `sh` has a command on each line; `console` has them behind a prompt, and what they print.
     pub fn place(&self) -> Option<Place> {
-        match self.info.split_once(' ')? {
-            ("sh" | "console", "linux") => Some(Place::Linux),
-            ("sh" | "console", "initramfs") => Some(Place::Initramfs),
-            ("sh" | "console", "dom0") => Some(Place::Dom0),
-            _ => None,
-        }
+        let mut words = self.info.split(' ');
+        let language = words.next()?;
+        let place = match words.next()? {
+            "linux" => Place::Linux,
+            "initramfs" => Place::Initramfs,
+            "dom0" => Place::Dom0,
+            "guest" => Place::Guest,
+            _ => return None,
+        };
+        matches!(language, "sh" | "console").then_some(place)
+    }
+
+    /// Whether the host loses power before its commands are run.
+    pub fn is_after_power_failure(&self) -> bool {
+        self.info.split(' ').nth(2) == Some(AFTER_POWER_FAILURE)
     }
 
     /// Its commands.
@@ -262,7 +276,12 @@ mod tests {
             [command("a &", Some(&["1", "2"])), command("b", Some(&[]))]
         );
         assert_eq!(console.place(), Some(Place::Linux));
+        assert!(!console.is_after_power_failure());
         assert_eq!(block("json", &[]).place(), None);
+        assert_eq!(block("json dom0", &[]).place(), None);
+        let after = block("sh dom0 after-power-failure", &["a"]);
+        assert_eq!(after.place(), Some(Place::Dom0));
+        assert!(after.is_after_power_failure());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 )]
 
 pub mod copier;
+pub mod disk;
 pub mod documents;
 pub mod frames;
 pub mod guest;

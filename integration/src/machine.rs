@@ -28,7 +28,9 @@ const LINUX: &str = "loglevel=5 mitigations=off cryptomgr.notests oops=panic pan
 /// same ones in each process.
 const FAST: &str = "norandmaps nokaslr init_on_alloc=0 lsm=capability audit=0";
 /// More of it for an installed system.
-const SYSTEM: &str = "root=/dev/vda rw systemd.show_status=false";
+const SYSTEM: &str = "rw systemd.show_status=false";
+/// The root file system of one. Its boot loader finds it by itself.
+const SYSTEM_ROOT: &str = "root=/dev/vda";
 /// Xen's command line.
 const XEN: &str = "console=com1 com1=115200,8n1 dom0_mem=1G bootscrub=0 spec-ctrl=no noreboot";
 
@@ -190,6 +192,10 @@ pub struct Config {
     pub hypervisor: Hypervisor,
     /// What its root file system is.
     pub root: Root,
+    /// The disk of an installed system of its own, which keeps what is written to it.
+    pub disk: Option<PathBuf>,
+    /// Whether a boot loader starts it, with what that disk's menu says.
+    pub by_boot_loader: bool,
     /// How much memory it has. The addresses of its NVDIMMs follow from it.
     pub memory_mib: u64,
     /// How much memory it can have at most, in GiB, NVDIMMs and the gaps between them included.
@@ -223,6 +229,8 @@ impl Config {
             kind,
             hypervisor: Hypervisor::Stock,
             root: Root::Memory,
+            disk: None,
+            by_boot_loader: false,
             memory_mib: 2048,
             most_gib: 128,
             nvdimms,
@@ -371,11 +379,19 @@ pub(crate) fn arguments(
         add("-drive", &format!("file={tools},format=raw,if=virtio,readonly=on"));
     }
     if let Some(disk) = software.disk {
+        let (disk, snapshot) = match &config.disk {
+            Some(own) => (own.as_path(), "off"),
+            None => (disk, "on"),
+        };
         add(
             "-drive",
-            &format!("file={},format=raw,if=virtio,snapshot=on", disk.display()),
+            &format!("file={},format=raw,if=virtio,snapshot={snapshot}", disk.display()),
         );
-        linux.push(SYSTEM);
+        linux.extend([SYSTEM_ROOT, SYSTEM]);
+    }
+    if let Some(system) = manifest.system.as_ref().filter(|_| config.by_boot_loader) {
+        add("-kernel", &system.grub.display().to_string());
+        return Ok(arguments);
     }
     let initramfs = software.initramfs.display();
     match config.kind {
@@ -401,6 +417,17 @@ pub(crate) fn arguments(
     Ok(arguments)
 }
 
+/// What an installed system's boot loader is told, so that what it starts gets the words that machines get here: a file of
+/// `/etc/default/grub.d`.
+pub fn boot_loader_defaults(config: &Config) -> String {
+    let linux = command_line(&[LINUX, FAST, SYSTEM], &config.linux);
+    format!(
+        "GRUB_TIMEOUT=0\nGRUB_TERMINAL=console\nGRUB_CMDLINE_LINUX=\"console=ttyS0 {linux}\"\n\
+        GRUB_CMDLINE_LINUX_XEN_REPLACE=\"console=hvc0 {linux}\"\nGRUB_CMDLINE_XEN=\"{}\"\n",
+        command_line(&[XEN], &config.xen)
+    )
+}
+
 fn command_line(always: &[&str], more: &[String]) -> String {
     let words = always.iter().copied().chain(more.iter().map(String::as_str));
     words.collect::<Vec<_>>().join(" ")
@@ -421,6 +448,7 @@ mod tests {
             xen: path("/xen"),
             xen_patched: None,
             xen_debug: None,
+            xen_packages: Vec::new(),
             vmlinux: path("/vmlinux"),
             vmlinuz: path("/vmlinuz"),
             initramfs: path("/initramfs"),

@@ -54,6 +54,9 @@ pub struct Manifest {
     pub xen_patched: Option<PathBuf>,
     /// The same with assertions, if it was made.
     pub xen_debug: Option<PathBuf>,
+    /// The Debian packages of the one with the project's patches and of its toolstack, if they were made.
+    #[serde(default)]
+    pub xen_packages: Vec<PathBuf>,
     /// Linux unpacked, for Xen to start.
     pub vmlinux: PathBuf,
     /// Linux as distributed.
@@ -87,6 +90,8 @@ pub struct System {
     pub initramfs: PathBuf,
     /// The same made by dracut.
     pub dracut: PathBuf,
+    /// Its boot loader, which starts what its menu on the disk says.
+    pub grub: PathBuf,
 }
 
 impl Manifest {

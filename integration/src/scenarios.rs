@@ -185,9 +185,9 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "guide",
-        about: "the commands of the operator's guide, one after the other",
+        about: "the commands of the operator's guide, one after the other: from the packages to a guest that finds its file after a power failure",
         on: PATCHED,
-        needs: &[Need::System],
+        needs: &[Need::System, Need::Toolstack],
         run: guide::run,
     },
     Scenario {

@@ -68,7 +68,7 @@ fn command_lines_in_blocks_are_run_by_scenarios() {
         for block in blocks(&document.text) {
             let place = block.place();
             assert!(
-                document.name != GUIDE || matches!(place, Some(Place::Linux | Place::Dom0)),
+                document.name != GUIDE || matches!(place, Some(Place::Linux | Place::Dom0 | Place::Guest)),
                 "{}: a block {:?}, which the scenario `guide` does not run",
                 document.name,
                 block.info

@@ -6,8 +6,9 @@ mod debian;
 mod make;
 mod rpm;
 mod tarball;
+mod xen;
 
-pub(crate) use make::packages;
+pub(crate) use make::{packages, xen_packages};
 
 use crate::host::Need;
 

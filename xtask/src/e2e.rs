@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`: sets up what the scenarios need and runs them.
 
 use crate::command;
+use crate::dist;
 use crate::host;
 use crate::image::Image;
 use crate::kernel::{self, Kernels};
@@ -201,7 +202,12 @@ pub(crate) fn set_up(suite: Suite, keep: bool, needs: &str) -> Result<Machines> 
         debug: needs("debug").then(|| xen::build(true)).transpose()?,
         xl: needs("toolstack").then(xen::toolstack::build).transpose()?,
     };
-    let manifest = prepare(suite, keep, &hypervisors, needs("system"))?;
+    // An installed system gets the patched Xen as operators do: by its packages.
+    let xen_packages = (needs("system") && needs("toolstack"))
+        .then(|| dist::xen_packages(&workspace::e2e(suite.name())?.join("xen-packages")))
+        .transpose()?
+        .unwrap_or_default();
+    let manifest = prepare(suite, keep, &hypervisors, needs("system"), &xen_packages)?;
     Ok(Machines { manifest, _turn: turn })
 }
 
@@ -243,7 +249,13 @@ struct Hypervisors {
 }
 
 /// Makes all that guests need, and the manifest that says where it is.
-fn prepare(suite: Suite, keep: bool, hypervisors: &Hypervisors, needs_system: bool) -> Result<PathBuf> {
+fn prepare(
+    suite: Suite,
+    keep: bool,
+    hypervisors: &Hypervisors,
+    needs_system: bool,
+    xen_packages: &[PathBuf],
+) -> Result<PathBuf> {
     let folder = workspace::e2e(suite.name())?;
     let sysroot = packages::sysroot(suite)?;
     let base_stamp = folder.join("base.stamp");
@@ -281,6 +293,7 @@ fn prepare(suite: Suite, keep: bool, hypervisors: &Hypervisors, needs_system: bo
         "xen": kernels.xen,
         "xen_patched": hypervisors.patched,
         "xen_debug": hypervisors.debug,
+        "xen_packages": xen_packages,
         "vmlinux": kernels.vmlinux,
         "vmlinuz": kernels.vmlinuz,
         "initramfs": initramfs,

@@ -46,12 +46,15 @@ const PACKAGES: &[&str] = &[
     "zstd",
     "linux-image-amd64",
     "xen-hypervisor-{xen}-amd64",
+    "xen-hypervisor-common",
     "xen-utils-{xen}",
     "xenstore-utils",
     "e2fsprogs",
     "ndctl",
     // What an administrator's own script would use.
     "gdisk",
+    "grub2-common",
+    "grub-pc-bin",
 ];
 
 /// Starts the agent as soon as anything else.
@@ -63,8 +66,16 @@ ExecStart=/usr/local/sbin/xen-pmem-agent
 WantedBy=multi-user.target
 ";
 
+/// The modules that GRUB needs to find the others, which are on the system's disk.
+const GRUB_MODULES: &str = "biosdisk ext2 search search_fs_file";
+
+/// How GRUB begins: with the menu that is on the system's disk.
+const GRUB_START: &str = "search --no-floppy --set=root --file /boot/grub/grub.cfg
+set prefix=($root)/boot/grub
+";
+
 /// Installs the packages in the root that is the first argument, with what the second, a folder, holds; makes the image of it as the
-/// third, and saves kernel and initramfs in the second.
+/// third, of the size that is the fourth, and saves kernel and initramfs in the second. The fifth are modules of GRUB.
 ///
 /// The initramfs holds the modules that this machine needs and what hooks put in: all others would only take time to unpack. After the
 /// packages are installed it is not made again: emulated, that takes minutes.
@@ -124,6 +135,14 @@ printf 'blacklist %s\n' iTCO_wdt lpc_ich pcspkr aesni_intel ghash_clmulni_intel 
 # What could be installed: apt would read all of it, emulated, for a package that it is given.
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
 chroot "$root" systemctl set-default multi-user.target
+# The boot loader, as a program that QEMU starts in place of a disk's boot sector.
+mkdir "$root/boot/grub"
+cp -r "$root/usr/lib/grub/i386-pc" "$root/boot/grub/"
+cp "$root/usr/share/grub/default/grub" "$root/etc/default/grub"
+cp "$given/grub.cfg" "$root/tmp/grub.cfg"
+chroot "$root" grub-mkimage --format i386-pc --prefix /boot/grub --config /tmp/grub.cfg --output /tmp/core.img $5
+cat "$root/usr/lib/grub/i386-pc/lnxboot.img" "$root/tmp/core.img" >"$given/grub"
+rm "$root/tmp/grub.cfg" "$root/tmp/core.img"
 cp "$root"/boot/vmlinuz-* "$given/vmlinuz"
 cp "$root"/boot/initrd.img-* "$given/initramfs"
 cp "$root"/boot/dracut.img "$given/dracut"
@@ -185,12 +204,13 @@ pub(crate) fn prepare(suite: Suite, agent: &Path, stopwatch: &Path) -> Result<Va
     fs::copy(agent, given.join("agent"))?;
     fs::copy(stopwatch, given.join("stopwatch"))?;
     fs::write(given.join("agent.service"), AGENT_UNIT)?;
+    fs::write(given.join("grub.cfg"), GRUB_START)?;
     let script = given.join("install");
     fs::write(&script, INSTALL)?;
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     let unpack = format!("tar -C \"$1\" -xf {}", quoted(&base));
     let install = format!(
-        "sh {} \"$1\" {} {} {SIZE}",
+        "sh {} \"$1\" {} {} {SIZE} '{GRUB_MODULES}'",
         quoted(&script),
         quoted(&given),
         quoted(&image)
@@ -218,6 +238,7 @@ fn manifest(image: &Path, given: &Path) -> Value {
         "vmlinuz": given.join("vmlinuz"),
         "initramfs": given.join("initramfs"),
         "dracut": given.join("dracut"),
+        "grub": given.join("grub"),
     })
 }
 

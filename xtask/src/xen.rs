@@ -54,7 +54,10 @@ pub(crate) const NEEDS: &[Need] = &[
     },
 ];
 
-/// Builds the patched hypervisor and returns the path of the ELF file that boots.
+/// The name of the configuration that a hypervisor was built with, beside it.
+const CONFIGURATION: &str = "config";
+
+/// Builds the patched hypervisor and returns the path of the ELF file that boots. [`configuration`] is beside it.
 ///
 /// # Errors
 ///
@@ -70,15 +73,23 @@ pub(crate) fn made(release: &str, source: &Source, debug: bool) -> Result<PathBu
         .join("xen")
         .join(release)
         .join(if debug { "debug" } else { "release" });
-    let stamp = stamp(source, &patches, debug)?;
+    let stamp = format!("{}{CONFIGURATION}\n", stamp(source, &patches, debug)?);
     kept(&folder, "xen", &stamp, source, &patches, |tree, log| {
         let configuration = Configuration {
             debug,
             options: tree::ON,
             whole: true,
         };
-        Tree::at(tree).make(configuration, log)
+        let tree = Tree::at(tree);
+        let made = tree.make(configuration, log)?;
+        fs::copy(tree.configuration(), folder.join(CONFIGURATION)).context("the build left no configuration")?;
+        Ok(made)
     })
+}
+
+/// The configuration that a hypervisor of [`build`] was built with.
+pub(crate) fn configuration(built: &Path) -> PathBuf {
+    built.with_file_name(CONFIGURATION)
 }
 
 /// What `build` makes of the source with our patches, kept in `folder` as `name` for as long as `stamp` stays the same. `build` is told

@@ -71,6 +71,7 @@ fn arrive(run: &Run<'_>, machine: Option<(Place, Vm)>, place: Place, nvdimm: &Pa
                     })
                 }
                 Place::Dom0 => bail!("no document has commands for the initramfs, which those for Dom0 come after"),
+                Place::Guest => bail!("{GUIDE} alone has commands for guests"),
             }
         }
     }

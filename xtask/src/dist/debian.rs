@@ -23,46 +23,55 @@ pub(super) const CRATES: [&str; 4] = [
     "xen-pmem-packaging",
 ];
 
-/// Makes the packages out of what is built in `build`, of another version if one is given.
+/// A place where packages are made.
+pub(super) struct Place<'a> {
+    /// The workspace.
+    pub(super) root: &'a Path,
+    /// The folder of build artefacts.
+    pub(super) build: &'a Path,
+    /// Where the packages go.
+    pub(super) folder: &'a Path,
+    /// The time that everything in them has.
+    pub(super) epoch: &'a str,
+}
+
+/// Makes the packages of the crates, of another version if one is given.
 ///
 /// # Errors
 ///
 /// If cargo-deb fails.
-pub(super) fn make(
-    root: &Path,
-    build: &Path,
-    folder: &Path,
-    epoch: &str,
-    version: Option<&str>,
-) -> Result<Vec<PathBuf>> {
-    let cargo_deb = cargo_tools::install(&cargo_tools::DEB)?;
+pub(super) fn make(place: &Place<'_>, version: Option<&str>) -> Result<Vec<PathBuf>> {
     step("making Debian packages");
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    CRATES
-        .iter()
-        .map(|package| {
-            let mut command = Command::new(&cargo_deb);
-            command
-                .current_dir(root)
-                .env("CARGO_TARGET_DIR", build)
-                .env("SOURCE_DATE_EPOCH", epoch)
-                .args([
-                    "deb",
-                    "--quiet",
-                    "--no-build",
-                    "--locked",
-                    "--package",
-                    package,
-                    "--output",
-                ])
-                .arg(folder);
-            if let Some(version) = version {
-                command.args(["--deb-version", version]);
-            }
-            let path = command::text(&mut command)?;
-            Ok(PathBuf::from(path.trim()))
-        })
-        .collect()
+    let make = |package: &&str| place.package(package, None, version);
+    CRATES.iter().map(make).collect()
+}
+
+impl Place<'_> {
+    /// Makes one package: of a crate, or of a variant that its manifest has.
+    ///
+    /// # Errors
+    ///
+    /// If cargo-deb fails.
+    pub(super) fn package(&self, name: &str, variant: Option<&str>, version: Option<&str>) -> Result<PathBuf> {
+        let cargo_deb = cargo_tools::install(&cargo_tools::DEB)?;
+        fs::create_dir_all(self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
+        let mut command = Command::new(&cargo_deb);
+        command
+            .current_dir(self.root)
+            .env("CARGO_TARGET_DIR", self.build)
+            .env("SOURCE_DATE_EPOCH", self.epoch)
+            .args(["deb", "--quiet", "--no-build", "--locked", "--package", name])
+            .arg("--output")
+            .arg(self.folder);
+        if let Some(variant) = variant {
+            command.args(["--variant", variant]);
+        }
+        if let Some(version) = version {
+            command.args(["--deb-version", version]);
+        }
+        let path = command::text(&mut command)?;
+        Ok(PathBuf::from(path.trim()))
+    }
 }
 
 /// Runs lintian.

@@ -1,8 +1,9 @@
 //! Everything that is shipped, out of a workspace: built once, then packed in each form.
 
-use super::debian;
+use super::debian::{self, Place};
 use super::rpm;
 use super::tarball;
+use super::xen;
 use crate::command;
 use crate::host::{self, Need};
 use crate::progress::step;
@@ -41,7 +42,30 @@ pub(crate) fn packages(folder: &Path, version: Option<&str>) -> Result<Vec<PathB
     let epoch = epoch(workspace::root())?;
     build_dynamic(workspace::root(), &build)?;
     workspace::discard(folder)?;
-    debian::make(workspace::root(), &build, folder, &epoch, version)
+    let place = Place {
+        root: workspace::root(),
+        build: &build,
+        folder,
+        epoch: &epoch,
+    };
+    debian::make(&place, version)
+}
+
+/// Makes the Debian packages of the patched Xen in `folder`.
+///
+/// # Errors
+///
+/// If something does not build.
+pub(crate) fn xen_packages(folder: &Path) -> Result<Vec<PathBuf>> {
+    host::install(NEEDS)?;
+    workspace::discard(folder)?;
+    let place = Place {
+        root: workspace::root(),
+        build: &workspace::target().join("packages"),
+        folder,
+        epoch: &epoch(workspace::root())?,
+    };
+    xen::make(&place)
 }
 
 /// Makes everything out of the workspace at `root`, with build artefacts below `target`, in `folder`.
@@ -58,7 +82,14 @@ pub(super) fn all(root: &Path, target: &Path, folder: &Path, version: Option<&st
     let build = target.join("packages");
     step("building the tools for packages");
     let manual = build_dynamic(root, &build)?;
-    let mut made = debian::make(root, &build, folder, &epoch, version)?;
+    let place = Place {
+        root,
+        build: &build,
+        folder,
+        epoch: &epoch,
+    };
+    let mut made = debian::make(&place, version)?;
+    made.extend(xen::make(&place)?);
     step("building the tools as static binaries");
     let tools = tools::build_in(root, &target.join("static"))?;
     made.extend(rpm::make(root, &tools, &manual, target, folder, &epoch)?);

@@ -18,6 +18,7 @@ pub(crate) const RELEASE: &str = "4.20.3";
 const APT_HELPER: &str = "/usr/lib/apt/apt-helper";
 
 /// The two tarballs of a source package.
+#[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) upstream: PathBuf,
     pub(crate) debian: PathBuf,
@@ -152,6 +153,21 @@ impl Source {
         format!("{} {}", name(&self.upstream), name(&self.debian))
     }
 
+    /// The version of Debian's package, for example `4.20.3+127-gc42374a105-0+deb13u1`.
+    ///
+    /// # Errors
+    ///
+    /// If the tarball is not called as those of a source package are.
+    pub(crate) fn version(&self) -> Result<String> {
+        let name = self.debian.file_name().unwrap_or_default().to_string_lossy();
+        let version = name
+            .strip_prefix("xen_")
+            .and_then(|name| name.strip_suffix(".debian.tar.xz"));
+        Ok(version
+            .with_context(|| format!("{name} is not a source of Xen"))?
+            .to_owned())
+    }
+
     fn among<'a>(folder: &Path, names: impl Iterator<Item = &'a str> + Clone) -> Option<Self> {
         let find = |ending: &str| {
             names
@@ -207,7 +223,8 @@ mod tests {
         assert!(releases.iter().any(|release| release == RELEASE));
         for release in releases {
             let own = own(&release, "http://mirror.example/debian/").unwrap();
-            assert!(Source::among(Path::new("/f"), own.iter().map(|file| file.name.as_str())).is_some());
+            let source = Source::among(Path::new("/f"), own.iter().map(|file| file.name.as_str())).unwrap();
+            assert!(source.version().unwrap().starts_with(&release), "{source:?}");
             for file in own {
                 let start = format!("http://mirror.example/debian/pool/main/x/xen/xen_{release}");
                 assert!(file.address.starts_with(&start), "{file:?}");

@@ -117,7 +117,7 @@ impl Tree {
         let mut lines: Vec<&str> = text.lines().filter(|line| !line.contains("CONFIG_DEBUG=")).collect();
         lines.push(if debug { "CONFIG_DEBUG=y" } else { "CONFIG_DEBUG=n" });
         lines.extend(configuration.options);
-        let config = self.folder.join("xen/.config");
+        let config = self.configuration();
         let before = fs::read_to_string(&config)
             .ok()
             .zip(fs::metadata(&config).and_then(|file| file.modified()).ok());
@@ -143,7 +143,26 @@ impl Tree {
         Ok(self.folder.join("xen/xen"))
     }
 
+    /// The file with the hypervisor's configuration.
+    pub(crate) fn configuration(&self) -> PathBuf {
+        self.folder.join("xen/.config")
+    }
+
+    /// When Debian made this version of the source, as its changelog writes it.
+    fn date(&self) -> Result<String> {
+        let changelog = self.folder.join("debian/changelog");
+        let text = fs::read_to_string(&changelog)
+            .with_context(|| format!("Debian's source has no {}", changelog.display()))?;
+        let line = text.lines().find(|line| line.starts_with(" -- "));
+        let date = line
+            .and_then(|line| line.split_once(">  "))
+            .map(|(_, date)| date.to_owned());
+        date.with_context(|| format!("{} has no date", changelog.display()))
+    }
+
     fn target(&self, target: &str, log: &Path) -> Result<()> {
+        // The version that Xen prints contains these: two builds are to be the same.
+        let date = self.date()?;
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let output = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let status = Command::new("make")
@@ -151,6 +170,11 @@ impl Tree {
             .arg(self.folder.join("xen"))
             .arg(format!("-j{jobs}"))
             .args(["XEN_TARGET_ARCH=x86_64", target])
+            .env("XEN_WHOAMI", "")
+            .env("XEN_DOMAIN", "")
+            .env("XEN_BUILD_HOST", "")
+            .env("XEN_BUILD_DATE", &date)
+            .env("XEN_BUILD_TIME", "")
             .stdin(std::process::Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use xen_pmem_format::units::{Bytes, PhysAddr, PhysRange};
 use xen_pmem_nvdimm::mode;
+use xen_pmem_nvdimm::platform::{Health, PersistenceDomain};
 
 /// The schema's number.
 pub const SCHEMA: u32 = 1;
@@ -37,6 +38,12 @@ pub struct Device {
     pub device_range: Option<Span>,
     /// The NUMA node, if there is one.
     pub numa_node: Option<i32>,
+    /// What survives a power failure without a flush, if the platform says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_domain: Option<PersistenceDomain>,
+    /// What has happened to the NVDIMMs; absent if nothing has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<Health>,
     /// The area reserved for Xen.
     pub reserved: Option<Span>,
     /// The partitions, in the order of their addresses.

@@ -7,6 +7,7 @@ use xen_pmem_format::inspect::{self, Inspection};
 use xen_pmem_format::sizing;
 use xen_pmem_format::superblock::SuperBlock;
 use xen_pmem_format::units::{Address, Bytes, DeviceRange, PhysAddr, PhysRange, SUPERPAGE};
+use xen_pmem_nvdimm::platform::Platform;
 
 /// What is known of where a block device, or an image, lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Placement {
     pub size: Bytes,
     /// The NUMA node.
     pub numa_node: Option<i32>,
+    /// What the platform says of the region.
+    pub platform: Platform,
 }
 
 /// Why a reservation must not be believed, or will not do, where it lies.
@@ -112,6 +115,8 @@ pub fn judge(placement: &Placement, inspection: &Inspection) -> Device {
         namespace: Some(Span(placement.namespace)),
         device_range: device_range.map(Span),
         numa_node: placement.numa_node,
+        persistence_domain: placement.platform.persistence_domain,
+        health: placement.platform.health.clone(),
         reserved: None,
         partitions: Vec::new(),
         reason: None,

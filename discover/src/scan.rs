@@ -13,6 +13,7 @@ use xen_pmem_nvdimm::namespace::{self, Disk, Namespace, Presented};
 use xen_pmem_nvdimm::node::{self, Nodes};
 use xen_pmem_nvdimm::obstacle::Obstacle;
 use xen_pmem_nvdimm::physical_memory::PhysicalMemory;
+use xen_pmem_nvdimm::platform::Platform;
 use xen_pmem_nvdimm::sysfs::{self, SysfsRoot};
 use xen_pmem_nvdimm::unbound::{self, Unbound, WillBe};
 
@@ -164,6 +165,7 @@ pub fn scan_image(path: &Path, base: PhysAddr) -> Result<Outcome, Error> {
         start: base,
         size,
         numa_node: None,
+        platform: Platform::default(),
     };
     let device = placement::judge(&placement, &inspect(&file, None)?);
     Ok(Outcome::new(vec![device], Vec::new()))
@@ -271,6 +273,7 @@ fn inspect_memory(memory: &PhysicalMemory, namespace: &Namespace, unbound: &Unbo
         start: range.base(),
         size: range.size(),
         numa_node: namespace.numa_node,
+        platform: namespace.platform.clone(),
     };
     Ok(placement::judge(&placement, &inspect(&bytes, unbound.lba_size)?))
 }
@@ -285,6 +288,7 @@ fn inspect_disk(nodes: &Nodes, namespace: &Namespace, disk: &Disk, start: PhysAd
         start,
         size: disk.size,
         numa_node: namespace.numa_node,
+        platform: namespace.platform.clone(),
     };
     Ok(placement::judge(&placement, &inspect(&file, disk.lba_size)?))
 }
@@ -299,6 +303,8 @@ fn unsupported(nodes: &Nodes, namespace: &Namespace, mode: mode::Mode, obstacle:
         namespace: Some(Span(namespace.range)),
         device_range: None,
         numa_node: namespace.numa_node,
+        persistence_domain: namespace.platform.persistence_domain,
+        health: namespace.platform.health.clone(),
         reserved: None,
         partitions: Vec::new(),
         reason: Some(obstacle.to_string()),

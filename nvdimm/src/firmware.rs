@@ -6,6 +6,7 @@
 use crate::mode::Mode;
 use crate::namespace::{Namespace, Presented};
 use crate::nfit::{self, Nfit};
+use crate::platform::Platform;
 use crate::sysfs::SysfsRoot;
 use crate::unbound::Unbound;
 use std::io;
@@ -78,6 +79,7 @@ fn namespace(range: nfit::Range) -> Namespace {
         region: range.range,
         range: range.range,
         numa_node: None,
+        platform: Platform::default(),
         presented: match range.obstacle() {
             None => Presented::Unbound(Unbound::default()),
             Some(obstacle) => Presented::Unusable { node: None, obstacle },

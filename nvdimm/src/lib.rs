@@ -22,6 +22,7 @@ pub mod nfit;
 pub mod node;
 pub mod obstacle;
 pub mod physical_memory;
+pub mod platform;
 pub mod sysfs;
 pub mod unbound;
 

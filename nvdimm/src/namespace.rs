@@ -8,6 +8,7 @@
 
 use crate::mode::Mode;
 use crate::obstacle::Obstacle;
+use crate::platform::Platform;
 use crate::sysfs::{Directory, Error, SysfsRoot};
 use crate::unbound::{self, Unbound};
 use uuid::Uuid;
@@ -26,6 +27,8 @@ pub struct Namespace {
     pub range: PhysRange,
     /// Its NUMA node.
     pub numa_node: Option<i32>,
+    /// What the platform says of its region.
+    pub platform: Platform,
     /// What user space sees of it.
     pub presented: Presented,
     /// Why it cannot hold a reservation whatever it presents: a property of its region.
@@ -164,6 +167,7 @@ struct Regions(Option<Region>);
 struct Region {
     directory: Directory,
     range: PhysRange,
+    platform: Platform,
     obstacle: Option<Obstacle>,
 }
 
@@ -177,9 +181,11 @@ impl Regions {
             None => {
                 let range = range_of(&directory)?.ok_or_else(|| directory.missing("size"))?;
                 let obstacle = obstacle(&directory)?;
+                let platform = Platform::of(&directory)?;
                 Region {
                     directory,
                     range,
+                    platform,
                     obstacle,
                 }
             }
@@ -221,6 +227,7 @@ fn read(directory: &Directory, regions: &mut Regions) -> Result<Option<Namespace
         region: region.range,
         range,
         numa_node,
+        platform: region.platform.clone(),
         presented,
         obstacle: region.obstacle.clone(),
     }))

@@ -6,6 +6,7 @@
 use uuid::Uuid;
 use xen_pmem_discover::document::{Device, Mode, Partition, State};
 use xen_pmem_format::units::{Address, PhysRange, SUPERPAGE};
+use xen_pmem_nvdimm::platform::Platform;
 
 /// The longest name of a device that is published, in bytes: as long as a file's name can be.
 pub const MAX_DEVICE: usize = 255;
@@ -19,6 +20,8 @@ pub struct Report {
     range: PhysRange,
     reserved: PhysRange,
     data: Vec<Partition>,
+    numa_node: Option<i32>,
+    platform: Platform,
 }
 
 /// Why a device is not reported.
@@ -151,6 +154,11 @@ impl Report {
             range,
             reserved,
             data: device.partitions.clone(),
+            numa_node: device.numa_node,
+            platform: Platform {
+                persistence_domain: device.persistence_domain,
+                health: device.health.clone(),
+            },
         })
     }
 
@@ -182,6 +190,16 @@ impl Report {
     /// The partitions.
     pub fn data(&self) -> &[Partition] {
         &self.data
+    }
+
+    /// The NUMA node.
+    pub fn numa_node(&self) -> Option<i32> {
+        self.numa_node
+    }
+
+    /// What the platform says of the region.
+    pub fn platform(&self) -> &Platform {
+        &self.platform
     }
 }
 
@@ -294,6 +312,8 @@ pub(crate) mod tests {
             namespace: Some(span(BASE, 512 * MIB)),
             device_range: Some(span(BASE + 2 * MIB, 510 * MIB)),
             numa_node: Some(0),
+            persistence_domain: None,
+            health: Vec::new(),
             reserved: Some(span(BASE + 4 * MIB, 6 * MIB)),
             partitions: vec![
                 Partition {

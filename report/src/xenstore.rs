@@ -22,6 +22,8 @@ const STATE: (&str, &str) = ("state", "ready");
 const HYPERVISOR: &str = "hypervisor";
 const FRAMES_USED: &str = "frames-used";
 const REGISTERED: &str = "registered";
+/// What the platform says: the NUMA node, the persistence domain, what has happened to the NVDIMMs. Each is absent if it says nothing.
+const PLATFORM: [&str; 3] = ["numa-node", "persistence-domain", "health"];
 const UNSUPPORTED: &str = "unsupported";
 
 /// Why XenStore was not read or not changed.
@@ -70,7 +72,7 @@ pub fn directory(uuid: Uuid) -> String {
     format!("{ROOT}/{uuid}")
 }
 
-/// The nodes of a report but `state`, as paths relative to its directory: decimal integers of bytes but for `device`.
+/// The nodes of a report but `state`, as paths relative to its directory: decimal integers of bytes, except `device` and what the platform says.
 pub(crate) fn nodes(report: &Report) -> BTreeMap<String, String> {
     let mut nodes = BTreeMap::from([
         ("schema".to_owned(), SCHEMA.to_owned()),
@@ -85,6 +87,15 @@ pub(crate) fn nodes(report: &Report) -> BTreeMap<String, String> {
         nodes.insert(format!("{base}/base"), partition.range.0.base().0.to_string());
         nodes.insert(format!("{base}/size"), partition.range.0.size().0.to_string());
     }
+    let platform = report.platform();
+    let health: Vec<&str> = platform.health.iter().map(|health| health.as_str()).collect();
+    let values = [
+        report.numa_node().map(|node| node.to_string()),
+        platform.persistence_domain.map(|domain| domain.as_str().to_owned()),
+        (!health.is_empty()).then(|| health.join(" ")),
+    ];
+    let known = PLATFORM.into_iter().zip(values);
+    nodes.extend(known.filter_map(|(name, value)| Some((name.to_owned(), value?))));
     nodes
 }
 
@@ -138,7 +149,9 @@ impl Published {
             there.remove(name);
         }
         let wanted = nodes(report);
-        let differs = |path: &&String| there.get(*path) != wanted.get(*path);
+        // A report of an older version lacks these, and is right all the same.
+        let is_older = |path: &String| PLATFORM.contains(&path.as_str()) && !there.contains_key(path);
+        let differs = |path: &&String| there.get(*path) != wanted.get(*path) && !is_older(path);
         let mut paths: Vec<&String> = there.keys().chain(wanted.keys()).filter(differs).collect();
         paths.sort();
         paths.dedup();

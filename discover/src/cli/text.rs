@@ -24,6 +24,12 @@ fn device(device: &Device) -> String {
     if let Some(node) = device.numa_node {
         text += &format!(", NUMA node {node}");
     }
+    if let Some(domain) = device.persistence_domain {
+        text += &format!(", persistence domain {}", domain.as_str());
+    }
+    for health in &device.health {
+        text += &format!(", {}", health.as_str());
+    }
     text.push('\n');
     if let Some(uuid) = device.uuid {
         text += &line("reservation", &uuid.to_string());

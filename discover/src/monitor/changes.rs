@@ -144,6 +144,8 @@ mod tests {
             namespace: Some(span),
             device_range: Some(span),
             numa_node: None,
+            persistence_domain: None,
+            health: Vec::new(),
             reserved: None,
             partitions: Vec::new(),
             reason: None,

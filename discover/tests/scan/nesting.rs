@@ -28,6 +28,7 @@ proptest! {
             start: PhysAddr(start),
             size: Bytes(SIZE),
             numa_node: None,
+            platform: Default::default(),
         };
         let device = placement::judge(&placement, &inspect(&PREPARED.bytes, None).unwrap());
         let whole = PhysRange::new(PhysAddr(start), Bytes(SIZE));

@@ -180,6 +180,8 @@ fn check_scan(vm: &mut Vm, scan: &Value, layout: &Layout, hypervisor: Hypervisor
         ("range-size".to_owned(), NVDIMM_SIZE.to_string()),
         ("reserved-base".to_owned(), reserved.to_string()),
         ("reserved-size".to_owned(), layout.reserved_size.to_string()),
+        // Without an SRAT Linux has one node.
+        ("numa-node".to_owned(), "0".to_owned()),
         ("data".to_owned(), String::new()),
         ("state".to_owned(), "ready".to_owned()),
     ];

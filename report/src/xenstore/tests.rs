@@ -1,7 +1,8 @@
 use super::*;
 use crate::report::tests::{device, span};
 use std::cell::RefCell;
-use xen_pmem_discover::document::Partition;
+use xen_pmem_discover::document::{Device, Partition};
+use xen_pmem_nvdimm::platform::{Health, PersistenceDomain};
 
 /// A store in memory that keeps the order of what was changed, and can fail after so many changes.
 #[derive(Default)]
@@ -84,6 +85,7 @@ fn exactly_the_documented_nodes_are_written_and_state_is_last() {
         ("data/3/base", (base + 110 * mib).to_string()),
         ("data/3/size", "4096".to_owned()),
         ("device", "/dev/pmem0".to_owned()),
+        ("numa-node", "0".to_owned()),
         ("range-base", base.to_string()),
         ("range-size", (512 * mib).to_string()),
         ("reserved-base", (base + 4 * mib).to_string()),
@@ -104,6 +106,38 @@ fn exactly_the_documented_nodes_are_written_and_state_is_last() {
         memory.log.borrow().last().unwrap(),
         &format!("write {DIRECTORY}/state=ready")
     );
+}
+
+#[test]
+fn what_the_platform_says_is_published_and_not_missed_in_older_reports() {
+    let memory = Memory::default();
+    let quiet = Device {
+        numa_node: None,
+        ..device()
+    };
+    XenStore::new(&memory)
+        .publish(&Report::of(&quiet).unwrap(), None)
+        .unwrap();
+    let before = XenStore::new(&memory).published().unwrap();
+    let talkative = Report::of(&Device {
+        persistence_domain: Some(PersistenceDomain::MemoryController),
+        health: vec![Health::SaveFailed, Health::SmartEvent],
+        ..device()
+    })
+    .unwrap();
+    assert_eq!(before[0].difference(&talkative), None);
+    assert_eq!(publish(&memory, &talkative), Outcome::Published);
+    let after = XenStore::new(&memory).published().unwrap();
+    for (name, value) in [
+        ("numa-node", "0"),
+        ("persistence-domain", "memory-controller"),
+        ("health", "save-failed smart-event"),
+    ] {
+        assert_eq!(after[0].nodes.get(name).map(String::as_str), Some(value));
+        assert_eq!(before[0].nodes.get(name), None);
+    }
+    // What is no longer true is a difference.
+    assert!(after[0].difference(&Report::of(&quiet).unwrap()).is_some());
 }
 
 #[test]

@@ -105,8 +105,14 @@ pub(crate) fn fingerprint(config: &Config) -> std::io::Result<String> {
         .map(|nvdimm| Ok((fs::metadata(&nvdimm.file)?.len(), nvdimm.label_size, nvdimm.address)));
     let nvdimms = nvdimms.collect::<std::io::Result<Vec<_>>>()?;
     Ok(format!(
-        "{} MiB of {} GiB, {nvdimms:?}, Intel {}, guests {}, Linux {:?}, Xen {:?}",
-        config.memory_mib, config.most_gib, config.intel, config.guests, config.linux, config.xen
+        "{} MiB of {} GiB, {nvdimms:?}, Intel {}, guests {}, caches survive {}, Linux {:?}, Xen {:?}",
+        config.memory_mib,
+        config.most_gib,
+        config.intel,
+        config.guests,
+        config.caches_survive,
+        config.linux,
+        config.xen
     ))
 }
 
@@ -208,6 +214,8 @@ pub struct Config {
     pub intel: bool,
     /// Its IOMMU.
     pub iommu: Option<Iommu>,
+    /// What its firmware says of power failures: that the processors' caches survive them, or nothing.
+    pub caches_survive: bool,
     /// Whether it has a device that copies memory when it is told to ([`crate::copier`]).
     pub copier: bool,
     /// Whether it runs PVH guests.
@@ -237,6 +245,7 @@ impl Config {
             acpi_tables: Vec::new(),
             intel: false,
             iommu: None,
+            caches_survive: false,
             copier: false,
             guests: false,
             linux: Vec::new(),
@@ -304,6 +313,10 @@ pub(crate) fn arguments(
     let processor = match config.intel {
         false => processor,
         true => processor.replace("-cpu max", &format!("-cpu {INTEL}")),
+    };
+    let processor = match config.caches_survive {
+        false => processor,
+        true => processor.replace("nvdimm=on", "nvdimm=on,nvdimm-persistence=cpu"),
     };
     let mut arguments: Vec<OsString> = [processor.as_str(), FRAME]
         .iter()

@@ -21,6 +21,11 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
         .to_owned();
     let both = format!("pmem = ['uuid={uuid},partition=1', 'device={}']", host.dax);
 
+    let node = host
+        .vm
+        .run(&format!("xenstore-read /tool/xen-pmem/{uuid}/persistence-domain"))?;
+    ensure!(node.trim() == "cpu-cache", "XenStore says {node}");
+
     run.step("Dom0 makes file systems, one behind an info block");
     linux_guest::make_initrd(&mut host.vm)?;
     linux_guest::mount_with_greeting(&mut host.vm, &host.plain)?;
@@ -141,6 +146,7 @@ impl Host {
         linux_guest::has_said(
             &mut self.vm,
             &[
+                "persistence: cpu_cache",
                 "greeting: written by Dom0",
                 "wrote",
                 "has DAX",

@@ -25,6 +25,7 @@ $busybox ls /sys/bus/nd/devices
 for disk in pmem0 pmem1; do
     if [ \"$($busybox cat /sys/block/$disk/queue/dax)\" = 1 ]; then dax=$disk; else plain=$disk; fi
 done
+echo \"GUEST persistence: $($busybox cat /sys/bus/nd/devices/region0/persistence_domain)\"
 $busybox mount -t ext4 /dev/$plain /mnt && echo \"GUEST greeting: $($busybox cat /mnt/greeting)\"
 [ -e /mnt/from-guest ] && again=again && echo GUEST has rebooted
 echo \"written by the guest $again\" > /mnt/from-guest && $busybox umount /mnt && echo GUEST wrote
@@ -67,7 +68,10 @@ impl Host {
         let nvdimm = run.provisioned("nvdimm", 256 * MIB, &["64M", "64M"])?.file;
         let (kernel, kernel_size) = xen_guest::kernel_nvdimm(run)?;
         let nvdimms = [&nvdimm, &kernel].map(|file| Nvdimm::unlabelled(file)).to_vec();
-        let mut vm = run.boot_as(Config::new(Kind::Xen, nvdimms).with_guests())?;
+        let mut vm = run.boot_as(Config {
+            caches_survive: true,
+            ..Config::new(Kind::Xen, nvdimms).with_guests()
+        })?;
         run.bring_up_dom0(&mut vm)?;
         vm.load_nvdimm_drivers()?;
         for device in ["/dev/pmem0", "/dev/pmem1"] {

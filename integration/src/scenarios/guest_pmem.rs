@@ -38,17 +38,23 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 
     host.what_cannot_be_had(run, &uuid)?;
     host.a_claim_outlives_xl(run, &both)?;
+    host.two_guests(run, &uuid)?;
     host.a_guest_that_reboots(run, &both)?;
     host.what_is_refused_meanwhile(run, &both)?;
     host.power_cut(run)
 }
 
 impl Host {
-    /// Writes the configuration of a guest.
+    /// Writes the configuration of a guest that stays.
     fn configure(&mut self, name: &str, kind: &str, pmem: &str) -> Result<()> {
+        self.configure_as(name, "stay", kind, pmem)
+    }
+
+    /// Writes the configuration of a guest whose first process gets this word.
+    fn configure_as(&mut self, name: &str, word: &str, kind: &str, pmem: &str) -> Result<()> {
         let config = DOMAIN
             .replace("'guest'", &format!("'{name}'"))
-            .replace("rdinit=/init", "rdinit=/init stay");
+            .replace("rdinit=/init", &format!("rdinit=/init {word}"));
         let config = format!("{config}type = '{kind}'\nramdisk = '/tmp/initrd'\n{pmem}\n");
         self.vm.write(&format!("/tmp/{name}.cfg"), &config)?;
         Ok(())
@@ -130,6 +136,46 @@ impl Host {
         self.is_refused("other", "is read-only")?;
         let plain = &self.plain;
         self.vm.run(&format!("blockdev --setrw {plain}"))?;
+        Ok(())
+    }
+
+    fn two_guests(&mut self, run: &Run<'_>, uuid: &str) -> Result<()> {
+        run.step("two guests have one partition each at the same time");
+        for (name, partition) in [("one", 1), ("two", 2)] {
+            let pmem = format!("pmem = ['uuid={uuid},partition={partition}']");
+            self.configure_as(name, "alone", "pvh", &pmem)?;
+            self.vm.run(&format!("xl create -p /tmp/{name}.cfg"))?;
+        }
+        ensure!(self.claims()? == 2, "two guests have {} claims", self.claims()?);
+        let status = self.vm.json(0, "xen-pmem-report status --json")?;
+        let guests = serde_json::json!([{"partition": 1, "domain": "one"}, {"partition": 2, "domain": "two"}]);
+        ensure!(status["reservations"][0]["guests"] == guests, "status says {status}");
+        for name in ["one", "two"] {
+            self.vm.run(&format!("xl unpause {name}"))?;
+        }
+        self.vm.run("xl pause one")?;
+        self.vm.run("xl unpause one")?;
+        poll::until("both guests have ended", GUEST_LIMIT, || {
+            Ok((!self.exists("one")? && !self.exists("two")?).then_some(()))
+        })?;
+        for (name, words) in [
+            ("one", &["greeting: written by Dom0", "wrote"][..]),
+            ("two", &["has DAX", "wrote with DAX"]),
+        ] {
+            let console = self.vm.run(&format!("cat /var/log/xen/guest-{name}.log"))?;
+            for word in words {
+                ensure!(
+                    console.contains(&format!("GUEST {word}")),
+                    "{name} did not say {word}:\n{console}"
+                );
+            }
+        }
+        ensure!(self.claims()? == 0, "claims outlive the guests");
+        // The guest that comes next is to be one that has not written yet.
+        let plain = &self.plain;
+        self.vm.script(&format!(
+            "mount -t ext4 {plain} /mnt && rm /mnt/from-guest && umount /mnt"
+        ))?;
         Ok(())
     }
 

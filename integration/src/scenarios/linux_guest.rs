@@ -13,24 +13,26 @@ use std::time::Duration;
 pub(super) const GUEST_LIMIT: Duration = Duration::from_secs(300);
 
 /// The guest's first process: finds its partitions as udev would, reads what Dom0 wrote, writes, and turns the guest off. With the word
-/// `stay` on its command line it reboots the guest once, and then stays.
+/// `stay` on its command line it reboots the guest once, and then stays. With the word `alone` it expects one partition, not two.
 const INIT: &str = "#!/usr/bin/busybox sh
 busybox=/usr/bin/busybox
 $busybox mount -t proc proc /proc; $busybox mount -t sysfs sysfs /sys; $busybox mount -t devtmpfs dev /dev
 exec < /dev/hvc0 > /dev/hvc0 2>&1
 $busybox modprobe -a crc32c_generic ext4 nd_btt nd_pmem libnvdimm nfit
-n=0
-until [ -b /dev/pmem0 ] && [ -b /dev/pmem1 ] || [ $n = 60 ]; do n=$((n + 1)); $busybox sleep 1; done
+n=0; last=pmem1
+$busybox grep -q alone /proc/cmdline && last=pmem0
+until [ -b /dev/pmem0 ] && [ -b /dev/$last ] || [ $n = 60 ]; do n=$((n + 1)); $busybox sleep 1; done
 $busybox ls /sys/bus/nd/devices
 for disk in pmem0 pmem1; do
+    [ -b /dev/$disk ] || continue
     if [ \"$($busybox cat /sys/block/$disk/queue/dax)\" = 1 ]; then dax=$disk; else plain=$disk; fi
 done
 echo \"GUEST persistence: $($busybox cat /sys/bus/nd/devices/region0/persistence_domain)\"
-$busybox mount -t ext4 /dev/$plain /mnt && echo \"GUEST greeting: $($busybox cat /mnt/greeting)\"
-[ -e /mnt/from-guest ] && again=again && echo GUEST has rebooted
-echo \"written by the guest $again\" > /mnt/from-guest && $busybox umount /mnt && echo GUEST wrote
-$busybox mount -t ext4 -o dax /dev/$dax /mnt && $busybox grep -q dax=always /proc/mounts && echo GUEST has DAX
-echo 'written with DAX' > /mnt/from-guest && $busybox umount /mnt && echo GUEST wrote with DAX
+[ $plain ] && $busybox mount -t ext4 /dev/$plain /mnt && echo \"GUEST greeting: $($busybox cat /mnt/greeting)\"
+[ $plain ] && [ -e /mnt/from-guest ] && again=again && echo GUEST has rebooted
+[ $plain ] && echo \"written by the guest $again\" > /mnt/from-guest && $busybox umount /mnt && echo GUEST wrote
+[ $dax ] && $busybox mount -t ext4 -o dax /dev/$dax /mnt && $busybox grep -q dax=always /proc/mounts && echo GUEST has DAX
+[ $dax ] && echo 'written with DAX' > /mnt/from-guest && $busybox umount /mnt && echo GUEST wrote with DAX
 $busybox grep -q stay /proc/cmdline || { echo GUEST is done; $busybox poweroff -f; }
 [ $again ] || $busybox reboot -f
 $busybox mount -t ext4 -o dax /dev/$dax /mnt && echo durable > /mnt/synced && $busybox sync && echo GUEST stays

@@ -6,6 +6,7 @@
 mod commands;
 mod event;
 mod guard;
+mod guests;
 mod hypercall;
 
 use crate::layout::Layout;
@@ -25,6 +26,8 @@ pub struct Measurement {
     pub hypervisor: Hypervisor,
     /// Whether it boots an installed system.
     pub system: bool,
+    /// Whether it uses the toolstack of the series.
+    pub toolstack: bool,
     run: fn(&Bench<'_>) -> Result<Value>,
 }
 
@@ -34,24 +37,35 @@ pub const ALL: &[Measurement] = &[
         name: "guest",
         hypervisor: Hypervisor::Stock,
         system: false,
+        toolstack: false,
         run: commands::run,
     },
     Measurement {
         name: "events",
         hypervisor: Hypervisor::Stock,
         system: true,
+        toolstack: false,
         run: event::run,
     },
     Measurement {
         name: "hypercall",
         hypervisor: Hypervisor::Patched,
         system: false,
+        toolstack: false,
         run: hypercall::run,
+    },
+    Measurement {
+        name: "guests",
+        hypervisor: Hypervisor::Patched,
+        system: false,
+        toolstack: true,
+        run: guests::run,
     },
     Measurement {
         name: "guard",
         hypervisor: Hypervisor::Stock,
         system: false,
+        toolstack: false,
         run: guard::run,
     },
 ];
@@ -98,9 +112,21 @@ impl Bench<'_> {
 
     /// An NVDIMM that was prepared on this machine, at this address if one is given, and the UUID of its reservation.
     fn prepared(&self, name: &str, size: u64, address: Option<u64>) -> Result<(Nvdimm, String)> {
+        self.partitioned(name, size, address, &[])
+    }
+
+    /// The same with these partitions; without any it has one.
+    fn partitioned(
+        &self,
+        name: &str,
+        size: u64,
+        address: Option<u64>,
+        partitions: &[&str],
+    ) -> Result<(Nvdimm, String)> {
         let file: PathBuf = self.folder.join(name);
         let mut init = Command::new(&self.manifest.provision);
         init.args(["init", "--quiet", "--size", &size.to_string()]).arg(&file);
+        init.args(partitions.iter().flat_map(|partition| ["--partition", partition]));
         if let Some(address) = address {
             init.args(["--base", &format!("{address:#x}")]);
         }

@@ -21,7 +21,7 @@ mod snapshots;
 mod watch;
 mod xen_dma;
 mod xen_firmware;
-mod xen_guest;
+pub(crate) mod xen_guest;
 mod xen_guest_pmem;
 mod xen_hotplug;
 mod xen_lives;

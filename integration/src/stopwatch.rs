@@ -2,10 +2,10 @@
 //!
 //! Times are whole nanoseconds of `CLOCK_MONOTONIC` ([`std::time::Instant`]).
 
+pub mod blocks;
 pub mod commands;
 pub mod event;
 pub mod uevents;
-pub mod writes;
 pub mod xenstored;
 
 use std::time::Duration;

@@ -94,10 +94,12 @@ fn command_lines_in_blocks_are_run_by_scenarios() {
 
 #[test]
 fn command_lines_in_sentences_are_run_by_scenarios() {
-    // In documents, and in scenarios: there words may be apart.
+    // In documents, in scenarios and in measurements: there words may be apart.
     let mut corpus: Vec<String> = executed().into_iter().map(|(_, line)| line).collect();
     let mut sources = String::new();
-    collect(&root().join("integration/src/scenarios"), &mut sources);
+    for folder in ["scenarios", "measurements"] {
+        collect(&root().join("integration/src").join(folder), &mut sources);
+    }
     corpus.extend(sources.lines().map(|line| line.replace("\", \"", " ")));
     let is_run = |words: &[&str]| {
         corpus.iter().any(|line| {

@@ -6,6 +6,7 @@ mod events;
 mod goal;
 mod guard;
 mod guest;
+mod guests;
 mod hypercall;
 mod images;
 mod machines;
@@ -46,6 +47,8 @@ enum Part {
     Events,
     /// Telling Xen, and what it uses
     Hypercall,
+    /// What a guest gets of persistent memory, and what giving it takes
+    Guests,
     /// What the guard costs
     Guard,
     /// Sizes of the static binaries
@@ -64,7 +67,10 @@ impl Part {
 
     /// Whether it is measured in machines.
     fn takes_machines(self) -> bool {
-        matches!(self, Self::Guest | Self::Events | Self::Hypercall | Self::Guard)
+        matches!(
+            self,
+            Self::Guest | Self::Events | Self::Hypercall | Self::Guests | Self::Guard
+        )
     }
 }
 
@@ -111,6 +117,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let section = match part {
                 Part::Guest => guest::section(serde_json::from_value(document)?),
                 Part::Events => events::section(serde_json::from_value(document)?),
+                Part::Guests => guests::section(serde_json::from_value(document)?),
                 Part::Hypercall => hypercall::section(serde_json::from_value(document)?),
                 _ => guard::section(serde_json::from_value(document)?),
             };

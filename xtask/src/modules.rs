@@ -29,6 +29,7 @@ const WANTED: &[&str] = &[
     "xen-privcmd",
     "xenfs",
     "xen-blkback",
+    "xen-blkfront",
     "loop",
     // Claims.
     "dm_mod",

@@ -16,7 +16,7 @@ use xen_pmem_integration::measurements::{ALL, Measurement};
 /// Measures in machines and prints one JSON document. `cargo xtask bench` makes what this needs, starts it and renders the document.
 #[derive(Parser)]
 struct Cli {
-    /// Say what the measurements need, a word each (hypervisors, and `system`), and end
+    /// Say what the measurements need, a word each (hypervisors, `system` and `toolstack`), and end
     #[arg(long)]
     needs: bool,
     /// What is measured
@@ -38,6 +38,9 @@ fn main() -> ExitCode {
             println!("{}", measurement.hypervisor.as_str());
             if measurement.system {
                 println!("system");
+            }
+            if measurement.toolstack {
+                println!("toolstack");
             }
         }
         return ExitCode::SUCCESS;

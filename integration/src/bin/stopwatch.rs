@@ -11,7 +11,8 @@ use clap::{Parser, Subcommand};
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use xen_pmem_integration::stopwatch::{commands, event, writes};
+use xen_pmem_integration::stopwatch::blocks::{self, How, What};
+use xen_pmem_integration::stopwatch::{commands, event};
 
 /// Takes times in a guest, by its own clock, and prints them in nanoseconds as JSON.
 #[derive(Parser)]
@@ -52,7 +53,18 @@ enum Command {
         count: u64,
         /// How they reach the device
         #[arg(long, value_enum)]
-        how: writes::How,
+        how: How,
+    },
+    /// Read blocks of 4 KiB of a device, here and there
+    Reads {
+        /// The device
+        device: PathBuf,
+        /// How many
+        #[arg(long)]
+        count: u64,
+        /// How they are read
+        #[arg(long, value_enum)]
+        how: How,
     },
 }
 
@@ -83,7 +95,12 @@ fn run(command: Command) -> Result<String> {
             value,
             command,
         } => serde_json::to_string(&event::time(&disk, &node, &value, &command)?),
-        Command::Writes { device, count, how } => serde_json::to_string(&writes::time(&device, count, how)?),
+        Command::Writes { device, count, how } => {
+            serde_json::to_string(&blocks::time(&device, count, how, What::Writes)?)
+        }
+        Command::Reads { device, count, how } => {
+            serde_json::to_string(&blocks::time(&device, count, how, What::Reads)?)
+        }
     };
     Ok(document?)
 }

@@ -30,7 +30,7 @@ on_crash = 'preserve'
 ";
 
 /// What connects a disk with its backend: all that Xen's own script does for a block device, without the tools that it takes.
-const BLOCK_SCRIPT: &str = r#"#!/bin/sh
+pub(crate) const BLOCK_SCRIPT: &str = r#"#!/bin/sh
 [ "$1" = add ] || exit 0
 device=$(xenstore-read "$XENBUS_PATH/params")
 xenstore-write "$XENBUS_PATH/physical-device" "$(stat -L -c %t:%T "$device")"

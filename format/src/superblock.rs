@@ -235,9 +235,9 @@ pub struct SuperBlock {
 #[non_exhaustive]
 pub enum NotACopy {
     /// Neither copy's signature.
-    #[error("no signature of a super block")]
+    #[error("the signature of a super block is missing")]
     NoSignature,
-    /// The checksum does not hold.
+    /// The checksum is wrong.
     #[error("checksum {found:#010x} does not match the content's {computed:#010x}")]
     Checksum {
         /// What the copy says.
@@ -263,7 +263,7 @@ pub enum NotACopy {
     #[error("signature and copy number {0} contradict each other")]
     CopyNumber(u32),
     /// It was written for another place.
-    #[error("was written for offset {says} but stands at {found}")]
+    #[error("was written for offset {says} but is at {found}")]
     Place {
         /// Where it says that it stands.
         says: DeviceOffset,

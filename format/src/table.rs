@@ -111,7 +111,7 @@ const _: () = assert!(size_of::<RawHeader>() == 92);
 #[non_exhaustive]
 pub enum NotATable {
     /// No signature.
-    #[error("no GPT signature")]
+    #[error("the GPT signature is missing")]
     NoSignature,
     /// The device failed to read it.
     #[error("cannot be read: {0}")]
@@ -120,9 +120,9 @@ pub enum NotATable {
     #[error("the header has revision {0:#010x}, not {REVISION:#010x}")]
     Revision(u32),
     /// The header is smaller than its fields or larger than its block.
-    #[error("the header has {0} bytes; 92 to the block's are possible")]
+    #[error("the header has {0} bytes; it must have 92 at least and fit in a block")]
     HeaderSize(u32),
-    /// A checksum does not hold.
+    /// A checksum is wrong.
     #[error("corrupted CRC32 checksum of the {what}: {found:#010x}, its bytes give {computed:#010x}")]
     Checksum {
         /// Of what.
@@ -144,7 +144,7 @@ pub enum NotATable {
         size: u32,
     },
     /// The header says that it belongs to another block.
-    #[error("header at {found} says that it stands at {says}")]
+    #[error("header at {found} declares the position {says}")]
     Misplaced {
         /// Where it was found.
         found: Lba,

@@ -58,8 +58,8 @@ pub enum NotFsdax {
     /// It is in a mode without a block device at fixed addresses.
     #[error("the namespace is in {0} mode")]
     OtherMode(Mode),
-    /// The checksum does not hold.
-    #[error("the info block's checksum does not hold")]
+    /// The checksum is wrong.
+    #[error("the info block's checksum is wrong")]
     Checksum,
     /// A version that this program does not know.
     #[error("the info block has version {0}, only 1 is known")]
@@ -176,7 +176,7 @@ pub enum Unsuitable {
     #[error("it starts at {0}, which is not a multiple of 2 MiB")]
     Start(PhysAddr),
     /// No page is left for data.
-    #[error("it has {0}: nothing is left for data behind the first 2 MiB")]
+    #[error("it has {0}, which leaves nothing for data after the first 2 MiB")]
     Size(Bytes),
 }
 

@@ -135,7 +135,7 @@ pub enum NotAnNfit {
     #[error("is not an NFIT")]
     Signature,
     /// Its length is not that of the bytes.
-    #[error("says that it is {says} bytes long, there are {found}")]
+    #[error("declares {says} bytes but has {found}")]
     Length {
         /// What it says.
         says: u32,
@@ -143,7 +143,7 @@ pub enum NotAnNfit {
         found: usize,
     },
     /// Its bytes do not sum to zero.
-    #[error("does not have the checksum that it says")]
+    #[error("does not match the checksum that it contains")]
     Checksum,
     /// A structure is too short for its kind, or ends beyond the table.
     #[error("has a structure at offset {0:#x} that does not fit")]

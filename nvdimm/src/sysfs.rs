@@ -32,7 +32,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The content is not what the kernel writes there.
-    #[error("{} says {content:?}, which is not {expected}", .path.display())]
+    #[error("{} contains {content:?}, which is not {expected}", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,

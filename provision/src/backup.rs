@@ -32,21 +32,21 @@ struct Piece {
     bytes: String,
 }
 
-/// Why a file is no backup of a device.
+/// Why a file is not a backup of a device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Not JSON of this shape.
-    #[error("is no backup: {0}")]
+    #[error("is not a backup: {0}")]
     Malformed(#[from] serde_json::Error),
     /// Of another schema.
     #[error("is a backup of schema {0}; this program reads schema {SCHEMA}")]
     Schema(u32),
     /// A piece is no base64.
-    #[error("is no backup: its piece at offset {0} is not base64")]
+    #[error("is not a backup: its piece at offset {0} is not base64")]
     Piece(DeviceOffset),
     /// A piece lies outside the device.
-    #[error("is no backup: its piece at offset {0} ends beyond the device of {1}")]
+    #[error("is not a backup: its piece at offset {0} ends beyond the device of {1}")]
     Outside(DeviceOffset, Bytes),
 }
 
@@ -129,7 +129,7 @@ impl Backup {
     ///
     /// # Errors
     ///
-    /// Why it is no backup.
+    /// Why it is not a backup.
     pub fn from_json(text: &str) -> Result<Self, Error> {
         let backup: Self = serde_json::from_str(text)?;
         if backup.schema != SCHEMA {

@@ -64,7 +64,7 @@ pub enum Error {
     #[error("the disk GUID {0} is the one of the table that is there: a new table must have another one")]
     SameDiskGuid(Uuid),
     /// A GUID that means nothing.
-    #[error("the nil UUID names nothing: give another one")]
+    #[error("the nil UUID does not name anything: give another one")]
     NilUuid,
     /// The creator's name does not fit.
     #[error("the creator's name does not fit into a super block")]

@@ -118,7 +118,7 @@ impl FromStr for PartitionRequest {
             None => LINUX_DATA,
             Some(guid) => guid
                 .parse()
-                .map_err(|error| format!("the partition type {guid:?} is no GUID: {error}"))?,
+                .map_err(|error| format!("the partition type {guid:?} is not a GUID: {error}"))?,
         };
         if type_guid.is_nil() {
             return Err("the nil GUID marks an unused partition entry".to_owned());
@@ -180,7 +180,7 @@ pub enum Error {
         least: Bytes,
     },
     /// Less was asked for than Xen needs.
-    #[error("{asked} are too little for Xen, which needs {need} to manage {namespace}")]
+    #[error("{asked} is too small: Xen needs {need} to manage {namespace}")]
     ReserveTooSmall {
         /// What was asked for.
         asked: Bytes,

@@ -111,7 +111,7 @@ pub enum Refusal {
         range: DeviceRange,
     },
     /// The device would not be as promised.
-    #[error("the change would not lead where it should: afterwards {0}")]
+    #[error("the change would have the wrong result: {0}")]
     Outcome(String),
     /// The device could not be read.
     #[error("cannot be read: {0}")]

@@ -53,7 +53,7 @@ pub enum Error {
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
     /// Less was asked for than Xen needs.
-    #[error("{asked} are too little for Xen, which needs {need} here")]
+    #[error("{asked} is too small: Xen needs {need} here")]
     TooSmall {
         /// What was asked for.
         asked: Bytes,
@@ -61,7 +61,7 @@ pub enum Error {
         need: Bytes,
     },
     /// More was asked for than there is.
-    #[error("{asked} do not fit between the partition table and the first partition: at most {most} do")]
+    #[error("{asked} does not fit between the partition table and the first partition: at most {most} fits")]
     TooLarge {
         /// What was asked for.
         asked: Bytes,

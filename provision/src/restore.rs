@@ -41,7 +41,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// What was saved is no layout of ours.
-    #[error("the backup holds no whole reservation ({0})")]
+    #[error("the backup does not contain a whole reservation ({0})")]
     NoReservation(String),
     /// The device could not be read.
     #[error("cannot be read: {0}")]

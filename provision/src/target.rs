@@ -76,8 +76,8 @@ pub enum Error {
     /// Its block size is none that a partition table has.
     #[error("has logical blocks of {0} bytes; 512 and 4096 are supported")]
     LbaSize(u32),
-    /// --base for a device that says itself where it is.
-    #[error("says itself where it lies, at {0}")]
+    /// --base for a device whose address is known.
+    #[error("has a known address, {0}")]
     BaseKnown(PhysAddr),
     /// The range would end beyond the address space.
     #[error("an image of {size} at physical address {base} would end beyond the address space")]
@@ -255,7 +255,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// If its size cannot be told, or `base` is given for a device that says itself where it lies, or makes no sense.
+    /// If its size cannot be told, or `base` is given for a device whose address is known, or makes no sense.
     pub fn geometry(&self, lba_size: LbaSize, base: Option<PhysAddr>) -> Result<Geometry, Error> {
         let device_size = self.file.size().map_err(|error| Error::Io {
             what: "telling its size",

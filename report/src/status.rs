@@ -205,7 +205,7 @@ fn orphan(published: &Published, hypervisor: &Hypervisor) -> Reservation {
         },
         disagreements: vec![match published.name.parse::<Uuid>() {
             Ok(_) => "no prepared device has this reservation: withdraw it".to_owned(),
-            Err(_) => "its name is no UUID: it is not ours".to_owned(),
+            Err(_) => "its name is not a UUID: another program wrote it".to_owned(),
         }],
     }
 }

@@ -29,11 +29,11 @@ fn each_spoilt_attribute_is_named_and_the_other_device_is_found() {
         (
             "size",
             Some("many"),
-            "namespace1.0/size says \"many\", which is not a number",
+            "namespace1.0/size contains \"many\", which is not a number",
         ),
         ("size", Some("18446744073709551615"), "a size that fits"),
         ("size", Some("99999999999999999999"), "which is not a number"),
-        ("numa_node", Some("north"), "numa_node says \"north\""),
+        ("numa_node", Some("north"), "numa_node contains \"north\""),
         (
             "holder",
             Some("../../region0"),

@@ -23,7 +23,7 @@ pub enum Finding {
         backup: String,
     },
     /// There is no protective MBR.
-    #[error("the protective MBR is {reason}: Linux looks for no GPT and finds no partitions")]
+    #[error("the protective MBR is {reason}: Linux does not look for a GPT and finds no partitions")]
     ProtectiveMbr {
         /// What became of it: a word, and why.
         reason: String,
@@ -68,7 +68,7 @@ pub enum Finding {
         offset: DeviceOffset,
     },
     /// Two valid copies contradict each other.
-    #[error("both super blocks are valid and have the same sequence number, but differ: neither is believed")]
+    #[error("both super blocks are valid and have the same sequence number, but differ: neither can be trusted")]
     Conflict,
     /// Several valid copies of one kind contradict each other.
     #[error(

@@ -118,7 +118,7 @@ impl Exits for Refused<'_> {
 }
 
 fn intended_reserve(need: Bytes) -> Cow<'static, str> {
-    format!(": did you intend --reserve {}M?", need.0 >> 20).into()
+    format!("; try --reserve {}M", need.0 >> 20).into()
 }
 
 impl Exits for layout::Error {
@@ -273,7 +273,7 @@ mod tests {
             ),
             (
                 Refusal::Outcome("it is damaged".to_owned()),
-                "afterwards it is damaged; save what is there (xen-pmem-provision backup /dev/pmem0 FILE) and prepare it anew, which \
+                "the change would have the wrong result: it is damaged; save what is there (xen-pmem-provision backup /dev/pmem0 FILE) and prepare it anew, which \
                 gives up all partitions: xen-pmem-provision init --force /dev/pmem0",
             ),
         ];
@@ -305,12 +305,12 @@ mod tests {
                     namespace: Bytes(1 << 30),
                 })
                 .told(),
-                "2 MiB are too little for Xen, which needs 8 MiB to manage 1 GiB: did you intend --reserve 8M?"
+                "2 MiB is too small: Xen needs 8 MiB to manage 1 GiB; try --reserve 8M"
                     .to_owned(),
             ),
             (
                 resize::Error::TooSmall { asked, need }.told(),
-                "2 MiB are too little for Xen, which needs 8 MiB here: did you intend --reserve 8M?".to_owned(),
+                "2 MiB is too small: Xen needs 8 MiB here; try --reserve 8M".to_owned(),
             ),
             (
                 resize::Error::SequenceEnd.told(),
@@ -326,7 +326,7 @@ mod tests {
             ),
             (
                 restore::Error::NoReservation("no table".to_owned()).told(),
-                "the backup holds no whole reservation (no table); to put its bytes back as they are, say --force"
+                "the backup does not contain a whole reservation (no table); to put its bytes back as they are, say --force"
                     .to_owned(),
             ),
         ];

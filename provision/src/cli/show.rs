@@ -51,7 +51,7 @@ fn save(file: &Path, drawing: &str) -> Result<(), Failure> {
     match fs::metadata(file) {
         Ok(metadata) if !metadata.is_file() => Err(failed(
             ExitStatus::Usage,
-            &"is no regular file: the drawing is not written to it",
+            &"is not a regular file: the drawing is not written to it",
         )),
         _ => fs::write(file, drawing).map_err(|error| failed(ExitStatus::Failed, &error)),
     }

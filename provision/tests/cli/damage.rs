@@ -413,10 +413,7 @@ fn resizing_stays_within_the_gap() {
     let images = Images::new();
     let (path, _) = image_of(&images, "image");
     let before = std::fs::read(&path).unwrap();
-    for (size, code, words) in [
-        ("2M", 2, "did you intend --reserve 8M?"),
-        ("10M", 3, "at most 8 MiB do"),
-    ] {
+    for (size, code, words) in [("2M", 2, "try --reserve 8M"), ("10M", 3, "at most 8 MiB fits")] {
         let said = sentence(&provision(&["resize", "--reserve", size], &path).code(code), &path);
         assert!(said.contains(words), "{said}");
     }

@@ -103,7 +103,7 @@ const DAMAGES: &[Damage] = &[
         "backup GPT wiped",
         |d| d.wipe(BACKUP_GPT, 512),
         State::Degraded,
-        "backup GPT is not valid (no GPT signature)",
+        "backup GPT is not valid (the GPT signature is missing)",
     ),
     (
         "first 8 KiB zeroed, as by reconfiguring a namespace",
@@ -176,7 +176,7 @@ const DAMAGES: &[Damage] = &[
             );
         },
         State::Damaged,
-        "neither is believed",
+        "neither can be trusted",
     ),
     (
         "another disk's copies",

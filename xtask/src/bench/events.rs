@@ -14,9 +14,9 @@ pub(super) struct Way {
 }
 
 pub(super) fn section(ways: Vec<Way>) -> Result<String> {
-    let mut text = "### From event to report\n\nFrom the kernel's uevent that `pmem0` was added to `state` being `ready` in XenStore, both seen \
-        by a process of real-time priority: an installed Debian system on stock Xen, emulated (QEMU, TCG), with a \
-        clock that counts instructions, one a nanosecond. The ratio is that to the script.\n\n\
+    let mut text = "### From event to report\n\nThe time begins with the kernel's uevent that `pmem0` was added, and ends when `state` is `ready` in XenStore. \
+        A process of real-time priority sees both. The machine is an installed Debian system on stock Xen, emulated \
+        (QEMU, TCG). Its clock counts instructions: one is a nanosecond. Ratios are to the script.\n\n\
         | way | time | ratio | of | from, to |\n|---|---:|---:|---:|---:|\n"
         .to_owned();
     let ways = ways

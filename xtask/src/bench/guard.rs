@@ -15,8 +15,8 @@ pub(super) struct Writes {
 }
 
 pub(super) fn section(all: Vec<Writes>) -> Result<String> {
-    let mut text = "### The guard\n\nA write of 4 KiB to a partition, without and with `xen-pmem-discover guard` watching, in turn. Bare Linux, emulated (QEMU, TCG), with a clock that \
-        counts instructions, one a nanosecond.\n\n| write | without | with | cost | ratio |\n|---|---:|---:|---:|---:|\n"
+    let mut text = "### The guard\n\nA write of 4 KiB to a partition, in turn without and with `xen-pmem-discover guard`. The machine runs bare \
+        Linux and is emulated (QEMU, TCG). Its clock counts instructions: one is a nanosecond.\n\n| write | without | with | cost | ratio |\n|---|---:|---:|---:|---:|\n"
         .to_owned();
     for writes in all {
         let each = |times: Vec<u64>| -> Result<Samples> {

@@ -25,8 +25,8 @@ const OURS: &str = "xen-pmem-discover";
 const RIVAL: &str = "ndctl";
 
 pub(super) fn section(hosts: Vec<Host>) -> Result<String> {
-    let mut text = "### In a Dom0\n\nEmulated (QEMU, TCG), with a clock that counts instructions, one a nanosecond; output to /dev/null. \
-        NVDIMMs are prepared. The ratio is that to `ndctl`.\n\n\
+    let mut text = "### In a Dom0\n\nThe machine is emulated (QEMU, TCG), and its clock counts instructions: one is a nanosecond. Output goes to \
+        /dev/null. NVDIMMs are prepared. Ratios are to `ndctl`.\n\n\
         | NVDIMMs | command | time | ratio | system calls |\n|---:|---|---:|---:|---:|\n"
         .to_owned();
     let (mut times, mut calls) = (Vec::new(), Vec::new());

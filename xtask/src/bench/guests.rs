@@ -46,9 +46,11 @@ const GOAL: f64 = 0.1;
 const GIB: u64 = 1 << 30;
 
 pub(super) fn section(guests: Guests) -> Result<String> {
-    let mut text = "### Guests\n\nA PVH guest of 256 MiB reads and writes blocks of 4 KiB of one partition. Writes are in order and durable one by one: by DAX they \
-        are stores that go past the caches, to a map whose page faults are over; on disks they are made with O_DIRECT and O_DSYNC. Reads are in no order; on disks they are made with O_DIRECT. The PV disk is `phy:` of the same partition. \
-        Patched Xen, one processor, emulated (QEMU, TCG), with a clock that counts the instructions of guest, Dom0 and Xen together, one a nanosecond.\n\n\
+    let mut text = "### Guests\n\nA PVH guest of 256 MiB reads and writes blocks of 4 KiB of one partition. Writes are sequential, and each is \
+        durable before the next. By DAX a write is a series of stores that bypass the caches, to a map whose page \
+        faults have been taken before. On disks it uses O_DIRECT and O_DSYNC. Reads are random; on disks they use \
+        O_DIRECT. The PV disk is `phy:` of the same partition. The machine has one processor and is emulated (QEMU, \
+        TCG). Its clock counts the instructions of guest, Dom0 and Xen together: one is a nanosecond.\n\n\
         | path | write | read |\n|---|---:|---:|\n"
         .to_owned();
     let each = |path: &str, what: &str| -> Result<Samples> {

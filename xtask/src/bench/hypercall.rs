@@ -22,10 +22,10 @@ pub(super) struct Range {
 const GIB: u64 = 1 << 30;
 
 pub(super) fn section(ranges: Vec<Range>) -> Result<String> {
-    let mut text = "### Reporting to Xen\n\nEach range takes one hypercall. Xen works in steps, and after a slice of steps it does whatever else is to be \
-        done. The longest step and the longest slice are Xen's own measurements: neither grows with the range. \
-        Patched Xen, Dom0 of 1 GiB, emulated (QEMU, TCG), with a clock that counts instructions, one a nanosecond. \
-        The column Linux is what a fsdax namespace with its map on the device (`--map=dev`) loses to that map.\n\n\
+    let mut text = "### Reporting to Xen\n\nEach range takes one hypercall. Xen works in steps. After a slice of steps it does other pending work. Xen \
+        itself measures the longest step and the longest slice; neither grows with the range. Dom0 has 1 GiB. The \
+        machine is emulated (QEMU, TCG), and its clock counts instructions: one is a nanosecond. The column Linux is \
+        what an fsdax namespace uses for its map on the device (`--map=dev`).\n\n\
         | range | time | per GiB | steps | longest step | slices | longest slice | reserved | used | Linux | used to Linux |\n\
         |---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
         .to_owned();

@@ -92,8 +92,10 @@ struct Row {
 }
 
 pub(super) fn section(tools: &Tools, runs: usize) -> Result<String> {
-    let mut text = "### On images\n\nThe median of some runs, each command on each image once a round, in an order that changes, and half the distance between the quartiles; output to /dev/null. Images are \
-        sparse files in the page cache; all programs were copied to where they are, none was left there by a linker. Ratios are to the fastest of the others.\n"
+    let mut text = "### On images\n\nTimes are the median and half the distance between the quartiles. Each round runs each command on each image \
+        once, in an order that changes. Output goes to /dev/null. Images are sparse files in the page cache. All \
+        programs were copied to their place, because a file that a linker has just written is slower. Ratios are to the \
+        fastest of the others.\n"
         .to_owned();
     let ground = Ground::new(tools, &SIZES)?;
     let mut all = Vec::new();
@@ -104,7 +106,8 @@ pub(super) fn section(tools: &Tools, runs: usize) -> Result<String> {
         let (head, rule) = match contest.waits {
             false => ("", ""),
             true => {
-                text += " sgdisk flushes all file systems and sleeps for a second, `init` flushes its image after each of its steps: at work, which ours are run for four times as often, is the time less all of that.";
+                text += " sgdisk flushes all file systems and sleeps for a second; `init` flushes its image after each of its steps. The \
+        column at work is the time without that; our commands run four times as often for it.";
                 (" at work | ratio |", "---:|---:|")
             }
         };

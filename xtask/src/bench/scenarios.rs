@@ -24,7 +24,7 @@ pub(super) fn section() -> Result<String> {
     let all = times("all", "cargo xtask e2e")?;
     let stock = times("stock", "cargo xtask e2e --stock")?;
     let mut text = format!(
-        "### Scenarios\n\n`cargo xtask e2e`: {}; `--stock`, those on Debian's own Xen: {}. Images and snapshots of machines were there.\n\n\
+        "### Scenarios\n\n`cargo xtask e2e`: {}; `--stock`, those on Debian's own Xen: {}. Images and snapshots of machines existed before.\n\n\
         | scenario | time | with `--stock` |\n|---|---:|---:|\n",
         all.sum(),
         stock.sum()

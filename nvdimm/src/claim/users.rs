@@ -26,7 +26,8 @@ pub(super) fn named(sysfs: &SysfsRoot, members: &[Member]) -> Option<String> {
         if let Some(holder) = member.directory.child("holders").first_name() {
             if let Some(claim) = sysfs.block_device(&holder).as_ref().and_then(Claim::of_holder) {
                 return Some(format!(
-                    "{node} is claimed for domain {}; when that is gone, release it (xen-pmem-report guest release {node})",
+                    "{node} is claimed for domain {}; shut that domain down first; if it is gone already, release the claim \
+                     (xen-pmem-report guest release {node})",
                     claim.domain()
                 ));
             }

@@ -122,10 +122,10 @@ fn lines_of_messages_are_short() {
 
 #[test]
 fn lines_of_source_are_short() {
-    // A table's row cannot be broken.
+    // A table's row cannot be broken, and Xen's own generators write lines as long as they like.
     let long = offending(|it| {
         let width: usize = it.line.chars().map(|c| if c == '\t' { 8 } else { 1 }).sum();
-        width > LINE && it.file != IMPORTED && !it.line.starts_with('|')
+        width > LINE && it.file != IMPORTED && !it.file.contains(".gen.") && !it.line.starts_with('|')
     });
     assert!(long.is_empty(), "{}", long.join("\n"));
 }

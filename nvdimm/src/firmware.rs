@@ -3,6 +3,7 @@
 //! Right for NVDIMMs without labels, where libnvdimm makes one namespace of each range. With labels a namespace is a part of a
 //! range; what is found of it then does not fit the range, and is not believed.
 
+use crate::cedt;
 use crate::mode::Mode;
 use crate::namespace::{Namespace, Presented};
 use crate::nfit::{self, Nfit};
@@ -11,6 +12,7 @@ use crate::sysfs::SysfsRoot;
 use crate::unbound::Unbound;
 use std::io;
 use std::path::PathBuf;
+use xen_pmem_format::units::PhysRange;
 
 /// Why the table says nothing.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,36 @@ pub enum Error {
         /// What is wrong with it.
         invalid: nfit::NotAnNfit,
     },
+    /// The firmware's CEDT is not one.
+    #[error("{} {invalid}", .path.display())]
+    InvalidCedt {
+        /// The table's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        invalid: cedt::NotACedt,
+    },
+}
+
+/// The bytes of a table; `None` if the machine has none.
+fn table(root: &SysfsRoot, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
+    let path = root.path().join("firmware/acpi/tables").join(name);
+    match std::fs::read(&path) {
+        Ok(table) => Ok(Some((path, table))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::Io { path, error }),
+    }
+}
+
+/// The windows of addresses at which CXL devices may have persistent memory; none if the machine has no CEDT.
+///
+/// # Errors
+///
+/// If the table is there and cannot be read or understood.
+pub fn cxl_windows(root: &SysfsRoot) -> Result<Vec<PhysRange>, Error> {
+    match table(root, "CEDT")? {
+        None => Ok(Vec::new()),
+        Some((path, table)) => cedt::windows(&table).map_err(|invalid| Error::InvalidCedt { path, invalid }),
+    }
 }
 
 /// The firmware's NFIT; `None` if the machine has none.
@@ -40,11 +72,8 @@ pub enum Error {
 ///
 /// If the table is there and cannot be read or understood.
 pub fn nfit(root: &SysfsRoot) -> Result<Option<Nfit>, Error> {
-    let path = root.path().join("firmware/acpi/tables/NFIT");
-    let table = match std::fs::read(&path) {
-        Ok(table) => table,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::Io { path, error }),
+    let Some((path, table)) = table(root, "NFIT")? else {
+        return Ok(None);
     };
     match nfit::parse(&table) {
         Ok(nfit) => Ok(Some(nfit)),

@@ -6,6 +6,7 @@ use crate::host::Unfit;
 use crate::hypercall::Registered;
 use crate::status::Reservation;
 use xen_pmem_discover::document::{Device, Mode, State};
+use xen_pmem_format::units::PhysRange;
 use xen_pmem_nvdimm::firmware;
 use xen_pmem_nvdimm::nfit::{Nfit, Range};
 use xen_pmem_nvdimm::sysfs::SysfsRoot;
@@ -93,47 +94,87 @@ pub fn host(found: &Result<(), Unfit>) -> Vec<Step> {
     }
 }
 
-/// Modules that persistent memory takes in Dom0, and what is missing without each.
-const MODULES: [(&str, &str, Grade); 3] = [
+/// A module that persistent memory requires in Dom0, what is missing without it, and how bad that is.
+type Module = (&'static str, &'static str, Grade);
+
+/// The modules of all persistent memory.
+const MODULES: [Module; 2] = [
     ("libnvdimm", "regions and namespaces", Grade::Bad),
-    ("nfit", "NVDIMMs that firmware lists", Grade::Bad),
     ("nd_pmem", "block devices", Grade::Note),
 ];
+/// The module of NVDIMMs.
+const NVDIMM_MODULES: [Module; 1] = [("nfit", "NVDIMMs that firmware lists", Grade::Bad)];
+/// The modules of CXL memory.
+const CXL_MODULES: [Module; 2] = [
+    ("cxl_acpi", "windows for CXL memory", Grade::Bad),
+    ("cxl_pmem", "persistent memory of CXL devices", Grade::Bad),
+];
 
-/// Whether the drivers are there.
-pub fn modules(sysfs: &SysfsRoot) -> Vec<Step> {
+/// Checks whether the drivers are there. `has_cxl` says whether firmware has windows for persistent memory of CXL devices.
+pub fn modules(sysfs: &SysfsRoot, has_cxl: bool) -> Vec<Step> {
     let loaded = sysfs.directory("module");
-    let missing = MODULES.iter().filter(|(module, _, _)| !loaded.has(module));
+    let has_nvdimms = !has_cxl || sysfs.directory("firmware/acpi/tables").has("NFIT");
+    let nvdimm = NVDIMM_MODULES.iter().filter(|_| has_nvdimms);
+    let cxl = CXL_MODULES.iter().filter(|_| has_cxl);
+    let modules: Vec<&Module> = MODULES.iter().chain(nvdimm).chain(cxl).collect();
+    let missing = modules.iter().filter(|(module, _, _)| !loaded.has(module));
     let steps: Vec<Step> = missing
         .map(|(module, what, verdict)| {
             Step::new("modules", *verdict, format!("{module} is not loaded: no {what}")).hint(format!(
-                "modprobe {module}; udev does so by itself where there are NVDIMMs"
+                "modprobe {module}; udev does so by itself where there is persistent memory"
             ))
         })
         .collect();
     if steps.is_empty() {
-        let names = MODULES.map(|(module, _, _)| module).join(", ");
+        let names: Vec<&str> = modules.iter().map(|(module, _, _)| *module).collect();
+        let names = names.join(", ");
         return vec![Step::new("modules", Grade::Good, format!("{names} are loaded"))];
     }
     steps
 }
 
-/// What firmware says of NVDIMMs.
-pub fn firmware(answer: &Result<Option<Nfit>, firmware::Error>) -> Vec<Step> {
+/// Checks what firmware says about CXL memory. `makes_regions` says whether Linux makes regions on this processor.
+pub fn cxl(windows: &Result<Vec<PhysRange>, firmware::Error>, makes_regions: bool) -> Vec<Step> {
+    let windows = match windows {
+        Ok(windows) => windows,
+        Err(error) => return vec![unreadable("CEDT", error)],
+    };
+    if windows.is_empty() {
+        return Vec::new();
+    }
+    let ranges: Vec<String> = windows.iter().map(ToString::to_string).collect();
+    let found = format!("CXL devices may have persistent memory in {}", ranges.join(", "));
+    let mut steps = vec![Step::new("CEDT", Grade::Good, found)];
+    if !makes_regions {
+        let found = "Linux makes no CXL regions, because the processor says that there is a hypervisor";
+        steps.push(Step::new("CXL", Grade::Note, found).hint("boot Xen with dom0-cpuid=no-hypervisor"));
+    }
+    steps
+}
+
+/// A table that is there and cannot be used.
+fn unreadable(table: &'static str, error: &firmware::Error) -> Step {
+    let step = Step::new(table, Grade::Bad, error.to_string());
+    match error {
+        firmware::Error::Io { error, .. } if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            step.hint("run as root")
+        }
+        firmware::Error::Io { .. } => step,
+        _ => step.hint("update the firmware"),
+    }
+}
+
+/// Checks what firmware says about NVDIMMs. Where there is CXL memory instead (`has_cxl`), a table of NVDIMMs is not expected.
+pub fn firmware(answer: &Result<Option<Nfit>, firmware::Error>, has_cxl: bool) -> Vec<Step> {
     let step = |verdict, found: String| Step::new("NFIT", verdict, found);
     let nfit = match answer {
         Ok(Some(nfit)) => nfit,
+        Ok(None) if has_cxl => return Vec::new(),
         Ok(None) => {
             return vec![step(Grade::Note, "firmware has no NFIT: no NVDIMMs at boot".to_owned())
                 .hint("look into the firmware's set-up whether NVDIMMs are enabled; memory of `memmap=` and NVDIMMs plugged in later have none")];
         }
-        Err(error @ firmware::Error::Invalid { .. }) => {
-            return vec![step(Grade::Bad, error.to_string()).hint("update the firmware")];
-        }
-        Err(error @ firmware::Error::Io { error: why, .. }) if why.kind() == std::io::ErrorKind::PermissionDenied => {
-            return vec![step(Grade::Bad, error.to_string()).hint("run as root")];
-        }
-        Err(error) => return vec![step(Grade::Bad, error.to_string())],
+        Err(error) => return vec![unreadable("NFIT", error)],
     };
     let which = |is: fn(&Range) -> bool| {
         let ranges = nfit.ranges.iter().filter(|range| is(range));
@@ -342,9 +383,14 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let sysfs = SysfsRoot::new(root.path());
         let tables = root.path().join("firmware/acpi/tables");
-        let steps = firmware(&firmware::nfit(&sysfs));
+        let steps = firmware(&firmware::nfit(&sysfs), false);
         assert_eq!(verdicts(&steps), [Note]);
         has_hints(&steps);
+        assert_eq!(firmware(&firmware::nfit(&sysfs), true), []);
+        assert_eq!(cxl(&firmware::cxl_windows(&sysfs), false), []);
+        let window = PhysRange::new(PhysAddr(1 << 40), Bytes(1 << 32)).unwrap();
+        assert_eq!(verdicts(&cxl(&Ok(vec![window]), true)), [Good]);
+        assert_eq!(verdicts(&cxl(&Ok(vec![window]), false)), [Good, Note]);
         fs::create_dir_all(&tables).unwrap();
         let range = PhysRange::new(PhysAddr(1 << 32), Bytes(1 << 29)).unwrap();
         let of = |state| Table::default().range(1, range).mapping(1, 1, Flags(state));
@@ -359,24 +405,40 @@ mod tests {
             (of(0).structure(&[0, 0, 1, 0]), &[Bad]),
         ] {
             fs::write(tables.join("NFIT"), table.to_bytes().unwrap()).unwrap();
-            let steps = firmware(&firmware::nfit(&sysfs));
+            let steps = firmware(&firmware::nfit(&sysfs), false);
             assert_eq!(verdicts(&steps), expected, "{steps:?}");
             let not_good: Vec<Step> = steps.into_iter().filter(|step| step.verdict != Good).collect();
             has_hints(&not_good);
         }
+        fs::write(tables.join("CEDT"), b"CEDT").unwrap();
+        let steps = cxl(&firmware::cxl_windows(&sysfs), true);
+        assert_eq!(verdicts(&steps), [Bad]);
+        has_hints(&steps);
     }
 
     #[test]
     fn modules_and_types() {
         let root = tempfile::tempdir().unwrap();
         let sysfs = SysfsRoot::new(root.path());
-        let steps = modules(&sysfs);
-        assert_eq!(verdicts(&steps), [Grade::Bad, Grade::Bad, Grade::Note]);
+        let names = |steps: &[Step]| -> Vec<String> {
+            let first = |step: &Step| step.found.split(' ').next().unwrap_or_default().to_owned();
+            steps.iter().map(first).collect()
+        };
+        let steps = modules(&sysfs, false);
+        assert_eq!(verdicts(&steps), [Grade::Bad, Grade::Note, Grade::Bad]);
+        assert_eq!(names(&steps), ["libnvdimm", "nd_pmem", "nfit"]);
         has_hints(&steps);
-        for (module, _, _) in MODULES {
+        let steps = modules(&sysfs, true);
+        assert_eq!(names(&steps), ["libnvdimm", "nd_pmem", "cxl_acpi", "cxl_pmem"]);
+        fs::create_dir_all(root.path().join("firmware/acpi/tables/NFIT")).unwrap();
+        let steps = modules(&sysfs, true);
+        assert_eq!(names(&steps), ["libnvdimm", "nd_pmem", "nfit", "cxl_acpi", "cxl_pmem"]);
+        for (module, _, _) in MODULES.iter().chain(&NVDIMM_MODULES).chain(&CXL_MODULES) {
             fs::create_dir_all(root.path().join("module").join(module)).unwrap();
         }
-        assert_eq!(verdicts(&modules(&sysfs)), [Grade::Good]);
+        for has_cxl in [false, true] {
+            assert_eq!(verdicts(&modules(&sysfs, has_cxl)), [Grade::Good]);
+        }
 
         has_hints(&[btf(&sysfs)]);
         assert_eq!(btf(&sysfs).verdict, Grade::Note);

@@ -137,8 +137,8 @@ pub enum Untaken {
     },
     /// The range is not, or not as a whole, sound persistent memory that the firmware describes.
     #[error(
-        "for the hypervisor this is not sound persistent memory of the firmware's NFIT; `xl dmesg` has the reason \
-        (NVDIMMs that were plugged in need Xen booted with `pmem=hotplug`)"
+        "for the hypervisor this is not sound persistent memory that the firmware describes; `xl dmesg` has the reason \
+        (NVDIMMs that were plugged in need Xen booted with `pmem=hotplug`, CXL memory needs `pmem=cxl`)"
     )]
     NotOfTheFirmware,
     /// This domain may not report.

@@ -163,7 +163,7 @@ fn of_report(report: &Report, published: &[Published], hypervisor: &Hypervisor) 
         ));
     } else if in_hypervisor == InHypervisor::Absent {
         disagreements.push(
-            "the hypervisor does not know it: it has to be reported before nd_pmem binds (`apply --early`)".to_owned(),
+            "the hypervisor does not know it: it has to be reported before nd_pmem binds (`apply --early`); if it was refused, `xl dmesg` has the reason".to_owned(),
         );
     }
     disagreements.extend(there.and_then(|there| contradiction(there, in_hypervisor)));

@@ -62,14 +62,25 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     Ok(status)
 }
 
+/// Whether Linux makes regions of CXL memory here: not where the processor says that there is a hypervisor, because then the caches cannot
+/// be flushed (Linux `arch/x86/mm/pat/set_memory.c`, `cpu_cache_has_invalidate_memregion`).
+fn makes_cxl_regions() -> bool {
+    let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = processors.lines().find(|line| line.starts_with("flags"));
+    !flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor"))
+}
+
 /// Takes all steps, and says how the program ends.
 fn examine() -> Result<(Vec<Step>, ExitStatus), Failure> {
     let sysfs = SysfsRoot::default();
     let fit = host::check(&sysfs, Path::new(host::XENFS));
     let is_fit = fit.is_ok();
     let mut steps = doctor::host(&fit);
-    steps.extend(doctor::modules(&sysfs));
-    steps.extend(doctor::firmware(&firmware::nfit(&sysfs)));
+    let windows = firmware::cxl_windows(&sysfs);
+    let has_cxl = windows.as_ref().is_ok_and(|windows| !windows.is_empty());
+    steps.extend(doctor::modules(&sysfs, has_cxl));
+    steps.extend(doctor::firmware(&firmware::nfit(&sysfs), has_cxl));
+    steps.extend(doctor::cxl(&windows, makes_cxl_regions()));
     let (scan, unreadable) = scan_host(&[], When::Late)?;
     steps.extend(doctor::namespaces(&scan.devices));
     steps.extend(doctor::superblocks(&scan.devices));

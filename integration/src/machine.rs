@@ -79,7 +79,7 @@ pub(crate) enum Memory<'a> {
 /// If one cannot be looked at.
 pub(crate) fn software(manifest: &Manifest, config: &Config) -> std::io::Result<Vec<(u64, i64, i64)>> {
     let software = Software::of(config.root, manifest)?;
-    let mut files = vec![manifest.qemu.as_path(), software.initramfs];
+    let mut files = vec![emulator(manifest, config)?, software.initramfs];
     match config.kind {
         Kind::Bare => files.push(software.vmlinuz),
         Kind::Xen => files.extend([hypervisor(manifest, config)?, software.vmlinux]),
@@ -208,6 +208,8 @@ pub struct Config {
     pub most_gib: u64,
     /// The NVDIMMs that it starts with.
     pub nvdimms: Vec<Nvdimm>,
+    /// The CXL memory that it starts with.
+    pub cxl: Option<Cxl>,
     /// More ACPI tables of its firmware: a file for each, header included. QEMU makes their checksums right.
     pub acpi_tables: Vec<PathBuf>,
     /// Whether its processor is one of Intel's.
@@ -242,6 +244,7 @@ impl Config {
             memory_mib: 2048,
             most_gib: 128,
             nvdimms,
+            cxl: None,
             acpi_tables: Vec::new(),
             intel: false,
             iommu: None,
@@ -289,6 +292,44 @@ impl Nvdimm {
     }
 }
 
+/// CXL memory to be: a host bridge with a window of physical addresses and a device at each of its root ports.
+#[derive(Clone, Debug)]
+pub struct Cxl {
+    /// The devices.
+    pub devices: Vec<CxlDevice>,
+    /// How large the window is, in GiB.
+    pub window_gib: u64,
+}
+
+/// A Type 3 device to be.
+#[derive(Clone, Debug)]
+pub struct CxlDevice {
+    /// Its backing file, as large as it.
+    pub file: PathBuf,
+    /// The file of its label area; `None` for memory that is volatile.
+    pub labels: Option<PathBuf>,
+}
+
+/// The emulator for such a machine.
+///
+/// # Errors
+///
+/// If it has CXL memory and no emulator that knows it was asked for.
+pub(crate) fn emulator<'a>(manifest: &'a Manifest, config: &Config) -> std::io::Result<&'a Path> {
+    match config.cxl {
+        None => Ok(&manifest.qemu),
+        Some(_) => {
+            let emulator = manifest.qemu_cxl.as_deref();
+            emulator.ok_or_else(|| std::io::Error::other("no emulator with CXL memory was prepared"))
+        }
+    }
+}
+
+/// The device for a drive. Its bus is named, because a CXL host bridge is a bus, too, and takes no disks.
+fn on_the_root_bus(drive: &str) -> String {
+    format!("virtio-blk-pci,drive={drive},bus=pcie.0")
+}
+
 /// QEMU's command line for a machine that adds what its console says to `console` and has the sockets `agent` and `qmp` in `sockets`.
 ///
 /// # Errors
@@ -317,6 +358,17 @@ pub(crate) fn arguments(
     let processor = match config.caches_survive {
         false => processor,
         true => processor.replace("nvdimm=on", "nvdimm=on,nvdimm-persistence=cpu"),
+    };
+    let processor = match (&config.cxl, config.nvdimms.is_empty()) {
+        (None, _) => processor,
+        // Firmware has an NVDIMM root device with `nvdimm=on`, whether there are any or not.
+        (Some(_), true) => processor.replace("nvdimm=on", "cxl=on"),
+        (Some(_), false) => processor.replace("nvdimm=on", "nvdimm=on,cxl=on"),
+    };
+    // Linux makes no CXL regions where the processor says that there is a hypervisor: it cannot flush the caches then.
+    let processor = match config.cxl {
+        None => processor,
+        Some(_) => processor.replace(",-smep", ",-smep,-hypervisor"),
     };
     let mut arguments: Vec<OsString> = [processor.as_str(), FRAME]
         .iter()
@@ -382,6 +434,38 @@ pub(crate) fn arguments(
             &format!("nvdimm,id=nv{index},memdev=mem{index}{label}{address}"),
         );
     }
+    if let Some(cxl) = &config.cxl {
+        add("-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl");
+        for (port, device) in cxl.devices.iter().enumerate() {
+            let (file, size) = (device.file.display(), fs::metadata(&device.file)?.len());
+            add(
+                "-object",
+                &format!("memory-backend-file,id=cxlmem{port},share=on,mem-path={file},size={size}"),
+            );
+            let memory = match &device.labels {
+                None => format!("volatile-memdev=cxlmem{port}"),
+                Some(labels) => {
+                    let (file, size) = (labels.display(), fs::metadata(labels)?.len());
+                    add(
+                        "-object",
+                        &format!("memory-backend-file,id=cxllsa{port},share=on,mem-path={file},size={size}"),
+                    );
+                    format!("persistent-memdev=cxlmem{port},lsa=cxllsa{port}")
+                }
+            };
+            let slot = port + 2;
+            add(
+                "-device",
+                &format!("cxl-rp,port={port},bus=cxl,id=rp{port},chassis=0,slot={slot}"),
+            );
+            add(
+                "-device",
+                &format!("cxl-type3,bus=rp{port},{memory},id=cxl{port},sn={slot}"),
+            );
+        }
+        let window = cxl.window_gib;
+        add("-M", &format!("cxl-fmw.0.targets.0=cxl,cxl-fmw.0.size={window}G"));
+    }
     for table in &config.acpi_tables {
         add("-acpitable", &format!("file={}", table.display()));
     }
@@ -389,7 +473,11 @@ pub(crate) fn arguments(
     let mut linux = vec![LINUX, FAST];
     if config.root == Root::Memory {
         let tools = manifest.tools.display();
-        add("-drive", &format!("file={tools},format=raw,if=virtio,readonly=on"));
+        add(
+            "-drive",
+            &format!("file={tools},format=raw,if=none,id=tools,readonly=on"),
+        );
+        add("-device", &on_the_root_bus("tools"));
     }
     if let Some(disk) = software.disk {
         let (disk, snapshot) = match &config.disk {
@@ -398,8 +486,12 @@ pub(crate) fn arguments(
         };
         add(
             "-drive",
-            &format!("file={},format=raw,if=virtio,snapshot={snapshot}", disk.display()),
+            &format!(
+                "file={},format=raw,if=none,id=system,snapshot={snapshot}",
+                disk.display()
+            ),
         );
+        add("-device", &on_the_root_bus("system"));
         linux.extend([SYSTEM_ROOT, SYSTEM]);
     }
     if let Some(system) = manifest.system.as_ref().filter(|_| config.by_boot_loader) {
@@ -455,6 +547,7 @@ mod tests {
         let path = PathBuf::from;
         let manifest = Manifest {
             qemu: path("/qemu"),
+            qemu_cxl: None,
             suite: "s".to_owned(),
             xen_version: "4".to_owned(),
             linux_version: "6".to_owned(),

@@ -42,6 +42,9 @@ impl Hypervisor {
 pub struct Manifest {
     /// The emulator.
     pub qemu: PathBuf,
+    /// The emulator of machines with CXL memory, if there are any: QEMU's own before version 9 is too old.
+    #[serde(default)]
+    pub qemu_cxl: Option<PathBuf>,
     /// The Debian suite that guests are made of.
     pub suite: String,
     /// Its Xen's version.

@@ -4,6 +4,7 @@ mod bare_provision;
 mod coexistence;
 mod concurrency;
 mod crashing_guest;
+mod cxl;
 mod documents;
 mod guard;
 mod guest_fsdax;
@@ -49,17 +50,20 @@ pub enum Need {
     System,
     /// The toolstack with the project's patches.
     Toolstack,
+    /// An emulator with CXL memory.
+    Cxl,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::System, Self::Toolstack];
+    pub const ALL: [Self; 3] = [Self::System, Self::Toolstack, Self::Cxl];
 
     /// The word for it, by which `cargo xtask e2e` is told.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
             Self::Toolstack => "toolstack",
+            Self::Cxl => "cxl",
         }
     }
 }
@@ -357,6 +361,34 @@ pub const ALL: &[Scenario] = &[
         on: STOCK,
         needs: &[],
         run: concurrency::run,
+    },
+    Scenario {
+        name: "cxl-bare",
+        about: "bare Linux prepares CXL memory, of one device and interleaved; the reservation outlives its region",
+        on: STOCK,
+        needs: &[Need::Cxl],
+        run: cxl::bare,
+    },
+    Scenario {
+        name: "cxl-report",
+        about: "CXL memory in a Dom0 on stock Xen: published, diagnosed, withdrawn when its region is destroyed",
+        on: STOCK,
+        needs: &[Need::Cxl],
+        run: cxl::report,
+    },
+    Scenario {
+        name: "cxl-lives",
+        about: "Xen's structures live in CXL memory, if Xen is told to take Dom0's word for it",
+        on: PATCHED,
+        needs: &[Need::Cxl],
+        run: cxl::lives,
+    },
+    Scenario {
+        name: "cxl-installed",
+        about: "an installed Dom0 reports a region of CXL memory when it is made, before the driver binds",
+        on: PATCHED,
+        needs: &[Need::System, Need::Cxl],
+        run: cxl::installed,
     },
     Scenario {
         name: "snapshots",

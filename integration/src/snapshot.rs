@@ -40,8 +40,8 @@ impl Snapshot {
             return Ok(None);
         };
         // What an installed system does at boot is what is tested, a terminal is for people, and a clock that counts is to begin at the
-        // beginning. QEMU does not save the device that copies, nor AMD's IOMMU. Firmware's tables are what is tested.
-        let unsaved = config.copier || config.iommu.is_some() || !config.acpi_tables.is_empty();
+        // beginning. QEMU does not save the device that copies, AMD's IOMMU and CXL memory. Firmware's tables are what is tested.
+        let unsaved = config.copier || config.iommu.is_some() || !config.acpi_tables.is_empty() || config.cxl.is_some();
         if config.root != Root::Memory || config.interactive || config.counted || unsaved {
             return Ok(None);
         }

@@ -199,7 +199,7 @@ impl Vm {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL"])
-            .arg(&manifest.qemu)
+            .arg(machine::emulator(manifest, config)?)
             .args(machine::arguments(manifest, config, memory, console, sockets.path())?)
             .args(more);
         if !config.interactive {

@@ -9,10 +9,10 @@ use crate::packages::{self, Sysroot};
 use crate::progress::step;
 use crate::suite::{Suite, Suites};
 use crate::tools::{self, Tools};
-use crate::{libraries, modules, system, workspace, xen};
+use crate::{libraries, modules, qemu, system, workspace, xen};
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, TryLockError};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -42,6 +42,9 @@ pub(crate) struct Options {
     /// Give machines with Xen an IOMMU: `amd` or `intel`
     #[arg(long, value_name = "KIND")]
     iommu: Option<String>,
+    /// Start machines with this QEMU, a program or the path of one [default: qemu-system-x86_64, or what XEN_PMEM_QEMU names]
+    #[arg(long, value_name = "PROGRAM")]
+    qemu: Option<OsString>,
     /// How many scenarios run at once [default: one more than there are processors, for some always wait]
     #[arg(long)]
     jobs: Option<usize>,
@@ -66,16 +69,12 @@ impl Options {
             boot: false,
             stock: false,
             iommu: None,
+            qemu: None,
             jobs: None,
             scenarios: scenarios.iter().map(ToString::to_string).collect(),
         }
     }
 }
-
-/// The emulator that is used if no other is named.
-const QEMU: &str = "qemu-system-x86_64";
-/// The environment variable that names another one: a program, or the path of one.
-const QEMU_VARIABLE: &str = "XEN_PMEM_QEMU";
 
 /// Programs that guests have, where the packages put them; `{xen}` stands for Xen's version.
 const PROGRAMS: &[&str] = &[
@@ -136,6 +135,9 @@ fn run_on(suite: Suite, runner: &Path, options: &Options) -> Result<()> {
         if options.stock || suite != xen::SUITE {
             scenarios.arg("--stock-only");
         }
+        if !suite.has_cxl() {
+            scenarios.arg("--no-cxl");
+        }
         scenarios
     };
     if options.list {
@@ -152,7 +154,7 @@ fn run_on(suite: Suite, runner: &Path, options: &Options) -> Result<()> {
         Some(_) => String::new(),
         None => String::from_utf8(needs)?,
     };
-    let machines = set_up(suite, options.keep, &needs)?;
+    let machines = set_up(suite, options.keep, &needs, options.qemu.as_deref())?;
     let mut scenarios = scenarios();
     scenarios.env(MANIFEST, &machines.manifest);
     if options.boot {
@@ -188,12 +190,12 @@ pub(crate) struct Machines {
 }
 
 /// Makes what machines need. `needs` has a word for each kind of hypervisor that is to be started, `system` if an installed system is,
-/// and `toolstack` if the series' own is to be used.
+/// `toolstack` if the series' own is to be used, and `cxl` if machines have CXL memory. `qemu` names an emulator other than the usual one.
 ///
 /// # Errors
 ///
 /// If something cannot be fetched, built or made.
-pub(crate) fn set_up(suite: Suite, keep: bool, needs: &str) -> Result<Machines> {
+pub(crate) fn set_up(suite: Suite, keep: bool, needs: &str, qemu: Option<&OsStr>) -> Result<Machines> {
     let needs = |what: &str| needs.split_whitespace().any(|word| word == what);
     host::install(host::E2E)?;
     let turn = take_turn()?;
@@ -207,7 +209,12 @@ pub(crate) fn set_up(suite: Suite, keep: bool, needs: &str) -> Result<Machines> 
         .then(|| dist::xen_packages(&workspace::e2e(suite.name())?.join("xen-packages")))
         .transpose()?
         .unwrap_or_default();
-    let manifest = prepare(suite, keep, &hypervisors, needs("system"), &xen_packages)?;
+    let own = qemu::path(qemu)?;
+    let emulators = Emulators {
+        cxl: needs("cxl").then(|| qemu::for_cxl(&own)).transpose()?,
+        own,
+    };
+    let manifest = prepare(suite, keep, &emulators, &hypervisors, needs("system"), &xen_packages)?;
     Ok(Machines { manifest, _turn: turn })
 }
 
@@ -241,6 +248,12 @@ pub(crate) fn runner(name: &str) -> Result<PathBuf> {
     Ok(workspace::target().join("debug").join(name))
 }
 
+/// The emulator of machines, and that of machines with CXL memory, if there are any.
+struct Emulators {
+    own: PathBuf,
+    cxl: Option<PathBuf>,
+}
+
 /// Builds of the patched Xen and of its toolstack, if they are needed.
 struct Hypervisors {
     patched: Option<PathBuf>,
@@ -252,6 +265,7 @@ struct Hypervisors {
 fn prepare(
     suite: Suite,
     keep: bool,
+    emulators: &Emulators,
     hypervisors: &Hypervisors,
     needs_system: bool,
     xen_packages: &[PathBuf],
@@ -286,7 +300,8 @@ fn prepare(
     make_tools_disk(&tools, hypervisors.xl.as_deref(), &disk)?;
 
     let manifest = json!({
-        "qemu": emulator()?,
+        "qemu": emulators.own,
+        "qemu_cxl": emulators.cxl,
         "suite": suite.name(),
         "xen_version": suite.xen_version(),
         "linux_version": kernels.version,
@@ -307,12 +322,6 @@ fn prepare(
     let path = folder.join("manifest.json");
     fs::write(&path, serde_json::to_string_pretty(&manifest)?)?;
     Ok(path)
-}
-
-/// The path of the emulator.
-fn emulator() -> Result<PathBuf> {
-    let name = std::env::var_os(QEMU_VARIABLE).unwrap_or_else(|| QEMU.into());
-    command::find(&name).with_context(|| format!("there is no program {}", name.display()))
 }
 
 /// The suite's own part: programs, their libraries, kernel modules.
@@ -353,6 +362,7 @@ fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) ->
         .iter()
         .copied()
         .chain(suite.needs_dd().then_some("usr/bin/dd"))
+        .chain(suite.has_cxl().then_some("usr/bin/cxl"))
         .map(|program| PathBuf::from(program.replace("{xen}", suite.xen_version())))
         .collect();
     let programs: Vec<PathBuf> = programs.into_iter().map(|program| merged(root, program)).collect();

@@ -29,6 +29,7 @@ mod msrv;
 mod mutants;
 mod packages;
 mod progress;
+mod qemu;
 mod series;
 mod setup;
 mod structure;
@@ -203,7 +204,7 @@ mod tests {
                 .unwrap_or_else(|| panic!("the README has no row for {}", suite.name()));
             let xen = row.split('|').nth(2).unwrap();
             assert!(xen.trim().starts_with(suite.xen_version()), "{row}");
-            let runs = row.split('|').nth(4).unwrap().trim().trim_matches('`');
+            let runs = row.split('|').nth(5).unwrap().trim().trim_matches('`');
             let command = if default.is_for(*suite) {
                 assert_eq!(runs, "all scenarios");
                 "cargo xtask e2e".to_owned()

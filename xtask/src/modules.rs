@@ -18,6 +18,12 @@ const WANTED: &[&str] = &[
     "nd_e820",
     "device_dax",
     "dax_pmem",
+    // CXL memory, whose regions are persistent memory, too.
+    "cxl_acpi",
+    "cxl_pci",
+    "cxl_port",
+    "cxl_mem",
+    "cxl_pmem",
     // File systems on it.
     "ext4",
     "crc32c_generic",

@@ -65,10 +65,18 @@ pub(crate) struct Apt {
 ///
 /// If a package cannot be fetched or unpacked.
 pub(crate) fn sysroot(suite: Suite) -> Result<Sysroot> {
-    let folder = workspace::e2e(suite.name())?;
+    unpacked(&workspace::e2e(suite.name())?, suite, &suite.packages())
+}
+
+/// Fetches packages of `suite` and their dependencies and unpacks them in `folder`, once.
+///
+/// # Errors
+///
+/// If a package cannot be fetched or unpacked.
+pub(crate) fn unpacked(folder: &Path, suite: Suite, packages: &[String]) -> Result<Sysroot> {
     let root = folder.join("root");
     let stamp_file = folder.join("root.stamp");
-    let wanted = format!("{}\nwithout {}\n", suite.packages().join(" "), LEFT_OUT.join(" "));
+    let wanted = format!("{}\nwithout {}\n", packages.join(" "), LEFT_OUT.join(" "));
     if let Ok(stamp) = fs::read_to_string(&stamp_file)
         && stamp.starts_with(&wanted)
     {
@@ -76,14 +84,13 @@ pub(crate) fn sysroot(suite: Suite) -> Result<Sysroot> {
     }
 
     step(&format!("fetching the package lists of Debian {}", suite.name()));
-    let apt = Apt::new(&folder, suite)?;
+    let apt = Apt::new(folder, suite)?;
     apt.update(suite)?;
-    let packages = apt.resolve(&suite.packages())?;
+    let packages = apt.resolve(packages)?;
     step(&format!("fetching {} packages", packages.len()));
     let archives = folder.join("archives");
     fs::create_dir_all(&archives)?;
-    command::output(apt.get().current_dir(&archives).arg("download").args(&packages))
-        .context("fetching the guest's packages")?;
+    command::output(apt.get().current_dir(&archives).arg("download").args(&packages)).context("fetching packages")?;
     let mut files: Vec<PathBuf> = fs::read_dir(&archives)?
         .map(|entry| Ok(entry?.path()))
         .collect::<std::io::Result<_>>()?;
@@ -217,7 +224,7 @@ Acquire::Retries "3";
                 .args(["--simulate", "--no-install-recommends", "install"])
                 .args(packages),
         )
-        .context("resolving the guest's packages")?;
+        .context("resolving packages")?;
         let resolved: Vec<String> = plan
             .lines()
             .filter_map(planned)

@@ -88,7 +88,15 @@ impl Suite {
         if self.needs_dd() {
             packages.push("coreutils".to_owned());
         }
+        if self.has_cxl() {
+            packages.push("cxl".to_owned());
+        }
         packages
+    }
+
+    /// Whether its Linux makes regions of CXL memory, and it has the program that asks for them: from Debian 13 on.
+    pub(crate) fn has_cxl(self) -> bool {
+        matches!(self, Self::Trixie | Self::Forky)
     }
 
     /// Whether busybox's `dd` cannot write past the page cache, so that guests need another: up to Debian 11.

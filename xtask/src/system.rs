@@ -51,6 +51,7 @@ const PACKAGES: &[&str] = &[
     "xenstore-utils",
     "e2fsprogs",
     "ndctl",
+    "cxl",
     // What an administrator's own script would use.
     "gdisk",
     "grub2-common",
@@ -85,8 +86,8 @@ export DEBIAN_FRONTEND=noninteractive
 mkdir -p "$root/etc/initramfs-tools/conf.d" "$root/var/cache/packages" "$root/var/cache/newer"
 echo MODULES=list >"$root/etc/initramfs-tools/conf.d/machine"
 printf '%s\n' virtio_pci virtio_blk ext4 >>"$root/etc/initramfs-tools/modules"
-# In the initramfs, and then at boot, udev hears of firmware's devices and of all below NVDIMMs and disks, not of each terminal.
-coldplug='udevadm trigger --action=add --subsystem-match=acpi --subsystem-match=nd --subsystem-match=dax --subsystem-match=block'
+# In the initramfs, and then at boot, udev hears of firmware's devices, PCI's, and of all below NVDIMMs, CXL memory and disks, not of each terminal.
+coldplug='udevadm trigger --action=add --subsystem-match=acpi --subsystem-match=pci --subsystem-match=cxl --subsystem-match=nd --subsystem-match=dax --subsystem-match=block'
 mkdir -p "$root/etc/initramfs-tools/scripts/init-top"
 printf '%s\n' '#!/bin/sh' '[ "$1" != prereqs ] || exit 0' '/usr/lib/systemd/systemd-udevd --daemon --resolve-names=never' \
     "$coldplug" 'udevadm settle' >"$root/etc/initramfs-tools/scripts/init-top/udev"
@@ -246,6 +247,7 @@ fn manifest(image: &Path, given: &Path) -> Value {
 fn base(suite: Suite, folder: &Path) -> Result<PathBuf> {
     let packages: Vec<String> = PACKAGES
         .iter()
+        .filter(|package| **package != "cxl" || suite.has_cxl())
         .map(|package| package.replace("{xen}", suite.xen_version()))
         .collect();
     let wanted = packages.join(",");

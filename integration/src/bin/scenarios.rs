@@ -30,6 +30,9 @@ struct Cli {
     /// Say what the scenarios need, a word each (hypervisors, and `system`), and end
     #[arg(long)]
     needs: bool,
+    /// Leave out what needs CXL memory
+    #[arg(long)]
+    no_cxl: bool,
     /// Leave out what needs a hypervisor other than the stock one
     #[arg(long)]
     stock_only: bool,
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
     }
     let mut wanted: Vec<Variant> = variants()
         .filter(|variant| cli.scenarios.is_empty() || cli.scenarios.iter().any(|name| variant.is_called(name)))
+        .filter(|variant| !cli.no_cxl || !variant.scenario.needs.contains(&Need::Cxl))
         .filter(|variant| !cli.stock_only || variant.hypervisor == Hypervisor::Stock)
         .collect();
     if cli.list {

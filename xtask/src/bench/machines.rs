@@ -14,7 +14,7 @@ pub(super) fn measure(parts: &[Part]) -> Result<Value> {
     let names: Vec<String> = parts.iter().map(|part| part.name()).collect();
     let runner = e2e::runner("measurements")?;
     let needs = command::text(Command::new(&runner).arg("--needs").args(&names))?;
-    let machines = e2e::set_up(Suite::Trixie, false, &needs)?;
+    let machines = e2e::set_up(Suite::Trixie, false, &needs, None)?;
     step(&format!("measuring in machines: {}", names.join(", ")));
     let output = Command::new(&runner)
         .args(&names)

@@ -88,7 +88,7 @@ pub(super) fn run(release: &str, source: &Source, patches: &[PathBuf], debug: bo
         .collect::<Result<Vec<_>>>()?;
 
     let runner = e2e::runner("scenarios")?;
-    let machines = e2e::set_up(crate::xen::SUITE, false, "")?;
+    let machines = e2e::set_up(crate::xen::SUITE, false, "", None)?;
     for count in 1..=patches.len() {
         let (done, texts) = (&patches[..count], &texts[..count]);
         let name = subject(done);

@@ -1,0 +1,298 @@
+//! CXL memory: persistent memory whose regions the operator makes after boot, and again after each reboot.
+
+use super::{NVDIMM_SIZE, Run, installed};
+use crate::frames::{self, FRAME};
+use crate::image;
+use crate::layout::Layout;
+use crate::machine::{Config, Cxl, CxlDevice, Initramfs, Kind, Root};
+use crate::vm::Vm;
+use crate::{poll, xenstore};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use std::time::Duration;
+
+/// The file that the partition has.
+const TEXT: &str = "written to CXL memory";
+/// The size of a device's label area.
+const LABELS: u64 = image::MIB;
+/// Drivers of CXL memory, down to the bus of its regions.
+const DRIVERS: &str = "modprobe --all cxl_acpi cxl_pci cxl_port cxl_mem cxl_pmem libnvdimm";
+/// Drivers of block devices.
+const BLOCK_DRIVERS: &str = "modprobe --all nd_btt nd_pmem";
+/// Xen's word that lets Dom0's kernel make regions.
+const NO_HYPERVISOR: &str = "dom0-cpuid=no-hypervisor";
+/// Xen's word that lets it accept CXL memory.
+const ACCEPTED: &str = "pmem=cxl";
+
+/// What a bare machine does with CXL memory.
+pub(super) fn bare(run: &Run<'_>) -> Result<()> {
+    let cxl = memory(run, 2)?;
+    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
+    run.step("without a region there is no persistent memory");
+    vm.run_for(4, "xen-pmem-discover scan")?;
+    run.step("a region of one device: prepare it");
+    let before = prepare(&mut vm)?;
+    let window = vm.number("/sys/bus/cxl/devices/decoder0.0/start")?;
+    ensure!(
+        before["state"] == "prepared" && before["region"]["base"] == window,
+        "the window begins at {window:#x}, and scan says {before}"
+    );
+    vm.run("xen-pmem-provision verify /dev/pmem0")?;
+    run.power_off(vm)?;
+
+    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
+    run.step("after a reboot a region of the second device takes the addresses of the first");
+    create_region(&mut vm, "mem1")?;
+    run.step("the region of the first is back at another address, with the same reservation");
+    create_region(&mut vm, "mem0")?;
+    vm.run(BLOCK_DRIVERS)?;
+    let after = device(&mut vm)?;
+    ensure!(
+        after["uuid"] == before["uuid"] && after["region"]["base"] != before["region"]["base"],
+        "scan said {before}, and now {after}"
+    );
+    find_greeting(&mut vm, &after)?;
+    run.power_off(vm)?;
+
+    let cxl = memory(run, 2)?;
+    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
+    run.step("two devices, interleaved");
+    create_region(&mut vm, "mem0 mem1")?;
+    create_namespace(&mut vm)?;
+    vm.run(BLOCK_DRIVERS)?;
+    device(&mut vm)?;
+    vm.run("xen-pmem-provision init /dev/pmem0")?;
+    let found = device(&mut vm)?;
+    ensure!(
+        found["state"] == "prepared" && found["region"]["size"] == 2 * NVDIMM_SIZE,
+        "scan says {found}"
+    );
+    vm.run("xen-pmem-provision verify /dev/pmem0")?;
+    run.power_off(vm)
+}
+
+/// What a Dom0 on stock Xen does with it.
+pub(super) fn report(run: &Run<'_>) -> Result<()> {
+    let cxl = memory(run, 1)?;
+    let mut vm = boot(run, Kind::Xen, &cxl, &[NO_HYPERVISOR])?;
+    vm.start_xenstored(&run.manifest.xen_version)?;
+    run.step("prepare it and publish it");
+    let device = prepare(&mut vm)?;
+    vm.run("xen-pmem-report apply --all")?;
+    let uuid = device["uuid"].as_str().context("no UUID")?;
+    let published = vm.run(&format!("xenstore-read {}/{uuid}/reserved-base", xenstore::ROOT))?;
+    ensure!(
+        device["reserved"]["base"].as_u64() == published.trim().parse().ok(),
+        "XenStore says {published}, scan {device}"
+    );
+    run.step("a healthy host is called healthy");
+    is_healthy(&mut vm)?;
+    vm.run("xen-pmem-report withdraw --all")?;
+    ensure!(xenstore::nodes(&mut vm)?.is_empty(), "something is left in XenStore");
+    run.power_off(vm)
+}
+
+/// Xen lives in CXL memory.
+pub(super) fn lives(run: &Run<'_>) -> Result<()> {
+    let cxl = memory(run, 1)?;
+    let file = &cxl.devices.first().context("no device")?.file;
+    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
+    run.step("bare Linux prepares it");
+    let prepared = prepare(&mut vm)?;
+    run.power_off(vm)?;
+    // The region begins with the device's first byte.
+    let number = |part: &str| prepared[part]["base"].as_u64().with_context(|| format!("no {part}"));
+    let start = number("device_range")? - number("region")?;
+    let layout = Layout::read(file, start, NVDIMM_SIZE - start)?;
+    let reserved = start + layout.reserved_base;
+    frames::fill(file, reserved..reserved + layout.reserved_size)?;
+
+    let mut vm = boot(run, Kind::Xen, &cxl, &[NO_HYPERVISOR])?;
+    vm.start_xenstored(&run.manifest.xen_version)?;
+    create_region(&mut vm, "mem0")?;
+    run.step("Xen takes Dom0's word only where it is told to, and the tool says how");
+    let refused = vm.run_for(1, "xen-pmem-report apply --early --all")?;
+    ensure!(refused.stdout.contains("pmem=cxl"), "{refused:?}");
+    run.leave(vm)?;
+
+    let mut vm = boot(run, Kind::Xen, &cxl, &[NO_HYPERVISOR, ACCEPTED])?;
+    vm.start_xenstored(&run.manifest.xen_version)?;
+    create_region(&mut vm, "mem0")?;
+    run.step("exactly the frames that Xen says change");
+    let before = frames::snapshot(file, "before")?;
+    let applied = vm.json(0, "xen-pmem-report apply --early --all --json")?;
+    let sink = &applied["devices"][0]["sinks"][0];
+    ensure!(sink["outcome"] == "published", "apply says {applied}");
+    let used = sink["used"].as_u64().with_context(|| format!("apply says {applied}"))?;
+    let changed = frames::differences(&before, file)?;
+    ensure!(
+        used == 1536 * FRAME && changed.as_slice() == std::slice::from_ref(&(reserved..reserved + used)),
+        "Xen says that it uses {used} bytes, and {changed:x?} changed"
+    );
+
+    run.step("the driver binds, the file is there, all sides agree");
+    vm.run(BLOCK_DRIVERS)?;
+    let device = device(&mut vm)?;
+    find_greeting(&mut vm, &device)?;
+    vm.run("xen-pmem-report apply --all")?;
+    let status = vm.json(0, "xen-pmem-report status --json")?;
+    let reservation = &status["reservations"][0];
+    ensure!(
+        reservation["hypervisor"] == "registered" && reservation["disagreement"].is_null(),
+        "status says {status}"
+    );
+    is_healthy(&mut vm)?;
+
+    run.step("what Dom0 writes to the reserved area does not arrive");
+    let tables = frames::bytes(file, &(reserved..reserved + used))?;
+    let (seek, count) = (layout.reserved_base / FRAME, used / FRAME);
+    let write = format!("dd if=/dev/urandom of=/dev/pmem0 bs={FRAME} seek={seek} count={count} conv=notrunc,fsync");
+    // Whether the write fails is the kernel's affair; that it does no harm is ours.
+    let output = vm.exec(&["sh", "-c", &write], "")?;
+    eprintln!("cxl-lives: dd to the reserved area: exit code {:?}", output.code);
+    ensure!(
+        frames::bytes(file, &(reserved..reserved + used))? == tables,
+        "Dom0 has written to Xen's tables"
+    );
+    run.power_off(vm)
+}
+
+/// An installed Dom0 reports a region as soon as an administrator has made it.
+pub(super) fn installed(run: &Run<'_>) -> Result<()> {
+    let cxl = memory(run, 1)?;
+    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
+    run.step("bare Linux prepares it");
+    let prepared = prepare(&mut vm)?;
+    let uuid = prepared["uuid"].as_str().context("no UUID")?.to_owned();
+    run.power_off(vm)?;
+
+    run.step("boot the installed system");
+    let mut vm = run.boot_as(Config {
+        root: Root::System(Initramfs::InitramfsTools),
+        cxl: Some(cxl),
+        xen: [NO_HYPERVISOR, ACCEPTED].map(str::to_owned).to_vec(),
+        ..Config::new(Kind::Xen, Vec::new())
+    })?;
+    installed::up(run, &mut vm)?;
+    run.step("a region that the guide's unit makes now is reported before its driver binds");
+    vm.write("/etc/systemd/system/cxl-regions.service", unit_of_the_guide()?)?;
+    vm.run("systemctl enable cxl-regions.service")?;
+    if let Err(error) = vm.run("systemctl start cxl-regions.service") {
+        let journal = vm.run("journalctl --no-pager -u cxl-regions.service -u xen-pmem-hold.service")?;
+        return Err(error.context(format!("the journal says\n{journal}")));
+    }
+    let node = format!("{}/{uuid}/hypervisor", xenstore::ROOT);
+    poll::until("the report is in XenStore", Duration::from_secs(60), || {
+        let found = vm.exec(&["xenstore-read", &node], "")?;
+        Ok((found.stdout.trim() == "registered").then_some(()))
+    })?;
+    let device = device(&mut vm)?;
+    find_greeting(&mut vm, &device)?;
+    is_healthy(&mut vm)?;
+    run.leave(vm)
+}
+
+/// The unit that the operator's guide shows.
+fn unit_of_the_guide() -> Result<&'static str> {
+    let blocks = include_str!("../../../docs/operating.md").split("```ini\n").skip(1);
+    let mut units = blocks.filter_map(|rest| Some(rest.split_once("```")?.0));
+    units
+        .find(|unit| unit.contains("cxl create-region"))
+        .context("the guide has no unit for CXL regions")
+}
+
+/// Makes as many blank devices.
+fn memory(run: &Run<'_>, devices: usize) -> Result<Cxl> {
+    let folder = tempfile::Builder::new().prefix("cxl").tempdir_in(run.folder)?.keep();
+    let devices = (0..devices)
+        .map(|number| {
+            let file = folder.join(format!("memory{number}"));
+            let labels = folder.join(format!("labels{number}"));
+            image::blank(&file, NVDIMM_SIZE)?;
+            image::blank(&labels, LABELS)?;
+            Ok(CxlDevice {
+                file,
+                labels: Some(labels),
+            })
+        })
+        .collect::<Result<_>>()?;
+    Ok(Cxl { devices, window_gib: 4 })
+}
+
+/// Boots such a machine, with the drivers of the bus and without those of block devices.
+fn boot(run: &Run<'_>, kind: Kind, cxl: &Cxl, xen: &[&str]) -> Result<Vm> {
+    run.step("boot a machine with CXL memory");
+    let mut vm = run.boot_as(Config {
+        cxl: Some(cxl.clone()),
+        xen: xen.iter().map(ToString::to_string).collect(),
+        ..Config::new(kind, Vec::new())
+    })?;
+    vm.run(DRIVERS)?;
+    for number in 0..cxl.devices.len() {
+        vm.wait_for(&format!("/sys/bus/cxl/devices/mem{number}"))?;
+    }
+    Ok(vm)
+}
+
+/// Makes a region of all memory of these devices. Their drivers may still be at work: tries for a while.
+fn create_region(vm: &mut Vm, devices: &str) -> Result<()> {
+    let command = format!("cxl create-region -d decoder0.0 -t pmem -m {devices}");
+    let argv: Vec<&str> = command.split_whitespace().collect();
+    let mut said = String::new();
+    let made = poll::until("the region is made", Duration::from_secs(30), || {
+        let output = vm.exec(&argv, "")?;
+        said = format!("{}{}", output.stdout, output.stderr);
+        Ok((output.code == Some(0)).then_some(()))
+    });
+    made.with_context(|| format!("`{command}` said {said}"))
+}
+
+/// Makes a namespace in fsdax mode of the first region.
+fn create_namespace(vm: &mut Vm) -> Result<()> {
+    vm.run("ndctl create-namespace --mode=fsdax --map=mem").map(drop)
+}
+
+/// Makes a region and a namespace, prepares it and writes a file to its partition. Returns what scan says about it.
+fn prepare(vm: &mut Vm) -> Result<Value> {
+    create_region(vm, "mem0")?;
+    create_namespace(vm)?;
+    vm.run(BLOCK_DRIVERS)?;
+    device(vm)?;
+    vm.run("xen-pmem-provision init /dev/pmem0")?;
+    vm.wait_for("/dev/pmem0p1")?;
+    vm.run("mke2fs -q -t ext4 -b 4096 /dev/pmem0p1")?;
+    vm.run("mount -t ext4 -o dax=always /dev/pmem0p1 /mnt")?;
+    vm.write("/mnt/greeting", TEXT)?;
+    vm.run("umount /mnt")?;
+    device(vm)
+}
+
+/// Returns what scan says about the only device, as soon as it is there.
+fn device(vm: &mut Vm) -> Result<Value> {
+    poll::until("a device is there", Duration::from_secs(30), || {
+        let output = vm.exec(&["xen-pmem-discover", "scan", "--json"], "")?;
+        let scan: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+        let device = scan["devices"][0].clone();
+        Ok(device["device"].is_string().then_some(device))
+    })
+}
+
+/// Checks that the file is on the partition of the device that scan says this about.
+fn find_greeting(vm: &mut Vm, device: &Value) -> Result<()> {
+    let partition = format!("{}p1", device["device"].as_str().context("no device")?);
+    vm.wait_for(&partition)?;
+    vm.run(&format!("mount -t ext4 -o dax=always {partition} /mnt"))?;
+    ensure!(vm.run("cat /mnt/greeting")? == TEXT, "the file has another content");
+    vm.run("umount /mnt").map(drop)
+}
+
+/// Checks that doctor finds nothing wrong, and talks about CXL memory and not about NVDIMMs.
+fn is_healthy(vm: &mut Vm) -> Result<()> {
+    let found = vm.json(0, "xen-pmem-report doctor --json")?;
+    let text = found.to_string();
+    ensure!(
+        text.contains("CXL devices may have persistent memory") && !text.contains("nfit") && !text.contains("NFIT"),
+        "doctor says {found}"
+    );
+    Ok(())
+}

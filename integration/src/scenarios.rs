@@ -384,6 +384,13 @@ pub const ALL: &[Scenario] = &[
         run: cxl::lives,
     },
     Scenario {
+        name: "cxl-guest",
+        about: "a guest has a partition of CXL memory by one line in its configuration",
+        on: PATCHED,
+        needs: &[Need::Toolstack, Need::Cxl],
+        run: cxl::guest,
+    },
+    Scenario {
         name: "cxl-installed",
         about: "an installed Dom0 reports a region of CXL memory when it is made, before the driver binds",
         on: PATCHED,

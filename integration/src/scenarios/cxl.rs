@@ -1,10 +1,11 @@
 //! CXL memory: persistent memory whose regions the operator makes after boot, and again after each reboot.
 
-use super::{NVDIMM_SIZE, Run, installed};
+use super::linux_guest::{self, GUEST_LIMIT};
+use super::{NVDIMM_SIZE, Run, installed, xen_guest};
 use crate::frames::{self, FRAME};
 use crate::image;
 use crate::layout::Layout;
-use crate::machine::{Config, Cxl, CxlDevice, Initramfs, Kind, Root};
+use crate::machine::{Config, Cxl, CxlDevice, Initramfs, Kind, Nvdimm, Root};
 use crate::vm::Vm;
 use crate::{poll, xenstore};
 use anyhow::{Context as _, Result, ensure};
@@ -157,6 +158,61 @@ pub(super) fn lives(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)
 }
 
+/// A guest has a partition of CXL memory.
+pub(super) fn guest(run: &Run<'_>) -> Result<()> {
+    let cxl = memory(run, 1)?;
+    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
+    run.step("bare Linux prepares it");
+    let prepared = prepare(&mut vm)?;
+    let uuid = prepared["uuid"].as_str().context("no UUID")?.to_owned();
+    run.power_off(vm)?;
+
+    let (kernel, kernel_size) = xen_guest::kernel_nvdimm(run)?;
+    let mut config = Config::new(Kind::Xen, vec![Nvdimm::unlabelled(&kernel)]);
+    config.cxl = Some(cxl);
+    config.xen = [NO_HYPERVISOR, ACCEPTED].map(str::to_owned).to_vec();
+    let mut vm = boot_as(run, config.with_guests())?;
+    vm.start_xenstored(&run.manifest.xen_version)?;
+    create_region(&mut vm, "mem0")?;
+    vm.run("xen-pmem-report apply --early --all")?;
+    vm.load_nvdimm_drivers()?;
+    vm.run("modprobe --all dm-mod")?;
+    let (disk, kernel) = poll::until("both disks are there", Duration::from_secs(30), || {
+        let output = vm.exec(&["xen-pmem-discover", "scan", "--json"], "")?;
+        let scan: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+        let devices = scan["devices"].as_array().cloned().unwrap_or_default();
+        let in_state = |state: &str| {
+            let device = devices.iter().find(|device| device["state"] == state)?;
+            device["device"].as_str().map(str::to_owned)
+        };
+        Ok(in_state("prepared").zip(in_state("unprepared")))
+    })?;
+    vm.script(&format!("head -c {kernel_size} {kernel} > /tmp/vmlinuz"))?;
+    let xl = format!("/usr/lib/xen-{}/bin/xl", run.manifest.xen_version);
+    vm.run(&format!("mount --bind /tools/xl-pmem {xl}"))?;
+    xen_guest::start_xenconsoled(run, &mut vm)?;
+    vm.run("xen-pmem-report apply --all")?;
+    linux_guest::make_initrd(&mut vm)?;
+
+    run.step("a guest reads what Dom0 wrote, and writes");
+    let pmem = format!("pmem = ['uuid={uuid},partition=1']");
+    let config = linux_guest::configuration("guest", "alone", "pvh", &pmem);
+    vm.write("/tmp/guest.cfg", &config)?;
+    vm.run("xl create /tmp/guest.cfg")?;
+    let refused = vm.exec(&["mount", "-t", "ext4", &format!("{disk}p1"), "/mnt"], "")?;
+    ensure!(refused.code != Some(0), "Dom0 mounts what a guest has");
+    poll::until("the guest has ended", GUEST_LIMIT, || {
+        Ok((vm.exec(&["xl", "domid", "guest"], "")?.code != Some(0)).then_some(()))
+    })?;
+    linux_guest::has_said(&mut vm, &[&format!("greeting: {TEXT}"), "wrote", "is done"])?;
+    run.step("Dom0 finds what the guest wrote");
+    vm.run(&format!("mount -t ext4 {disk}p1 /mnt"))?;
+    let found = vm.run("cat /mnt/from-guest")?;
+    ensure!(found.contains("written by the guest"), "the file says {found}");
+    vm.run("umount /mnt")?;
+    run.power_off(vm)
+}
+
 /// An installed Dom0 reports a region as soon as an administrator has made it.
 pub(super) fn installed(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 1)?;
@@ -221,14 +277,23 @@ fn memory(run: &Run<'_>, devices: usize) -> Result<Cxl> {
 
 /// Boots such a machine, with the drivers of the bus and without those of block devices.
 fn boot(run: &Run<'_>, kind: Kind, cxl: &Cxl, xen: &[&str]) -> Result<Vm> {
+    boot_as(
+        run,
+        Config {
+            cxl: Some(cxl.clone()),
+            xen: xen.iter().map(ToString::to_string).collect(),
+            ..Config::new(kind, Vec::new())
+        },
+    )
+}
+
+/// Boots a machine that is made as `config` says, with the drivers of the bus.
+fn boot_as(run: &Run<'_>, config: Config) -> Result<Vm> {
     run.step("boot a machine with CXL memory");
-    let mut vm = run.boot_as(Config {
-        cxl: Some(cxl.clone()),
-        xen: xen.iter().map(ToString::to_string).collect(),
-        ..Config::new(kind, Vec::new())
-    })?;
+    let devices = config.cxl.as_ref().map_or(0, |cxl| cxl.devices.len());
+    let mut vm = run.boot_as(config)?;
     vm.run(DRIVERS)?;
-    for number in 0..cxl.devices.len() {
+    for number in 0..devices {
         vm.wait_for(&format!("/sys/bus/cxl/devices/mem{number}"))?;
     }
     Ok(vm)

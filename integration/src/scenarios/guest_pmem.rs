@@ -1,6 +1,6 @@
 //! A PVH guest has partitions by one line in its configuration, with the toolstack of the series.
 
-use super::linux_guest::{self, CONSOLE, DOMAIN, GUEST_LIMIT, Host};
+use super::linux_guest::{self, CONSOLE, GUEST_LIMIT, Host};
 use super::{Run, xen_guest};
 use crate::image::MIB;
 use crate::machine::Kind;
@@ -52,10 +52,7 @@ impl Host {
 
     /// Writes the configuration of a guest whose first process gets this word.
     fn configure_as(&mut self, name: &str, word: &str, kind: &str, pmem: &str) -> Result<()> {
-        let config = DOMAIN
-            .replace("'guest'", &format!("'{name}'"))
-            .replace("rdinit=/init", &format!("rdinit=/init {word}"));
-        let config = format!("{config}type = '{kind}'\nramdisk = '/tmp/initrd'\n{pmem}\n");
+        let config = linux_guest::configuration(name, word, kind, pmem);
         self.vm.write(&format!("/tmp/{name}.cfg"), &config)?;
         Ok(())
     }

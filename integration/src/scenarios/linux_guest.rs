@@ -48,6 +48,14 @@ extra = 'console=hvc0 loglevel=4 mitigations=off cryptomgr.notests norandmaps no
 on_crash = 'preserve'
 ";
 
+/// Returns the configuration of a guest of this type whose first process gets this word, with the line that gives it partitions.
+pub(super) fn configuration(name: &str, word: &str, kind: &str, pmem: &str) -> String {
+    let config = DOMAIN
+        .replace("'guest'", &format!("'{name}'"))
+        .replace("rdinit=/init", &format!("rdinit=/init {word}"));
+    format!("{config}type = '{kind}'\nramdisk = '/tmp/initrd'\n{pmem}\n")
+}
+
 /// Prints what the guest has said on its console.
 pub(super) const CONSOLE: &str = "cat /var/log/xen/guest-guest.log";
 

@@ -17,6 +17,7 @@ mod linux_guest;
 mod monitor;
 mod nothing_there;
 mod power_cut;
+mod recording;
 mod shapes;
 mod snapshots;
 mod watch;

@@ -59,10 +59,10 @@ impl Options {
         self.suite.0.contains(&suite)
     }
 
-    /// These scenarios on the default suite, with their files kept.
-    pub(crate) fn keeping(scenarios: &[&str]) -> Self {
+    /// These scenarios on this suite, with their files kept.
+    pub(crate) fn keeping(suite: Suite, scenarios: &[&str]) -> Self {
         Self {
-            suite: Suites(vec![Suite::Trixie]),
+            suite: Suites(vec![suite]),
             list: false,
             keep: true,
             shell: None,

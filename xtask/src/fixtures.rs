@@ -2,30 +2,64 @@
 
 use crate::e2e;
 use crate::progress::step;
+use crate::suite::{Suite, Suites};
 use crate::workspace;
 use anyhow::{Context as _, Result, bail};
 use std::fs::{self, File};
 use std::path::Path;
 
-/// The scenarios that record.
-const SCENARIOS: [&str; 3] = ["shapes-labels", "shapes-many", "shapes-legacy"];
+/// The suites whose trees are recorded.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// The Debian release of the kernel: trixie, bookworm, bullseye, forky, or all, one after the other
+    #[arg(long, default_value = "all")]
+    suite: Suites,
+}
+
+/// The scenarios that record. Those of other suites show what their kernels do otherwise.
+fn scenarios(suite: Suite) -> &'static [&'static str] {
+    match suite {
+        Suite::Trixie => &[
+            "shapes-labels",
+            "shapes-many",
+            "shapes-legacy",
+            "cxl-bare",
+            "cxl-report",
+        ],
+        Suite::Bookworm | Suite::Bullseye | Suite::Forky => &["shapes-labels"],
+    }
+}
 
 /// Runs the scenarios and takes what they have recorded.
 ///
 /// # Errors
 ///
 /// If one fails, or has recorded nothing.
-pub(crate) fn run() -> Result<()> {
-    e2e::run(&e2e::Options::keeping(&SCENARIOS))?;
+pub(crate) fn run(options: &Options) -> Result<()> {
+    for suite in &options.suite.0 {
+        run_on(*suite)?;
+    }
+    Ok(())
+}
+
+fn run_on(suite: Suite) -> Result<()> {
+    let scenarios = scenarios(suite);
+    e2e::run(&e2e::Options::keeping(suite, scenarios))?;
     let fixtures = workspace::root().join("discover/tests/recorded");
     fs::create_dir_all(&fixtures)?;
-    for scenario in SCENARIOS {
-        let run = workspace::e2e("run")?.join(format!("trixie-{scenario}"));
+    // The names of the default suite's trees are in tests and documents.
+    let prefix = match suite {
+        Suite::Trixie => String::new(),
+        other => format!("{}-", other.name()),
+    };
+    for scenario in scenarios {
+        let run = workspace::e2e("run")?.join(format!("{}-{scenario}", suite.name()));
         let recorded = run.join("recorded");
         let files = fs::read_dir(&recorded).with_context(|| format!("nothing in {}", recorded.display()))?;
         for file in files {
             let file = file?;
-            let to = fixtures.join(file.file_name());
+            let name = format!("{prefix}{}", file.file_name().to_string_lossy());
+            let to = fixtures.join(name);
             fs::copy(file.path(), &to)?;
             step(&format!("recorded {}", to.display()));
         }

@@ -70,7 +70,7 @@ enum Command {
     /// Check that the stated Rust version is enough
     Msrv,
     /// Record anew the sysfs trees that tests of the discoverer run on
-    Fixtures,
+    Fixtures(fixtures::Options),
     /// Run the format's tests on every mutant of it
     Mutants,
     /// Count the lines of the format and of the provisioner that tests run
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
         Command::Xen(options) => series::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
-        Command::Fixtures => fixtures::run(),
+        Command::Fixtures(options) => fixtures::run(&options),
         Command::Msrv => msrv::run(),
         Command::Miri => miri::run(),
         Command::Mutants => mutants::run(),

@@ -1,6 +1,7 @@
 //! CXL memory: persistent memory whose regions the operator makes after boot, and again after each reboot.
 
 use super::linux_guest::{self, GUEST_LIMIT};
+use super::recording::record;
 use super::{NVDIMM_SIZE, Run, installed, xen_guest};
 use crate::frames::{self, FRAME};
 use crate::image;
@@ -39,6 +40,8 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
         "the window begins at {window:#x}, and scan says {before}"
     );
     vm.run("xen-pmem-provision verify /dev/pmem0")?;
+    let scan = vm.json(0, "xen-pmem-discover scan --json")?;
+    record(run, &mut vm, "cxl-bare", &scan)?;
     run.power_off(vm)?;
 
     let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
@@ -69,6 +72,19 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
         "scan says {found}"
     );
     vm.run("xen-pmem-provision verify /dev/pmem0")?;
+    let scan = vm.json(0, "xen-pmem-discover scan --json")?;
+    record(run, &mut vm, "cxl-interleaved", &scan)?;
+    run.power_off(vm)?;
+
+    run.step("volatile memory is nobody's persistent memory");
+    let mut cxl = memory(run, 1)?;
+    for device in &mut cxl.devices {
+        device.labels = None;
+    }
+    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
+    create_region_of(&mut vm, "ram", "mem0")?;
+    vm.run(BLOCK_DRIVERS)?;
+    vm.run_for(4, "xen-pmem-discover scan")?;
     run.power_off(vm)
 }
 
@@ -86,6 +102,8 @@ pub(super) fn report(run: &Run<'_>) -> Result<()> {
         device["reserved"]["base"].as_u64() == published.trim().parse().ok(),
         "XenStore says {published}, scan {device}"
     );
+    let scan = vm.json(0, "xen-pmem-discover scan --json")?;
+    record(run, &mut vm, "cxl-xen", &scan)?;
     run.step("a healthy host is called healthy");
     is_healthy(&mut vm)?;
     vm.run("xen-pmem-report withdraw --all")?;
@@ -155,7 +173,24 @@ pub(super) fn lives(run: &Run<'_>) -> Result<()> {
         frames::bytes(file, &(reserved..reserved + used))? == tables,
         "Dom0 has written to Xen's tables"
     );
-    run.power_off(vm)
+    run.power_off(vm)?;
+
+    let mut vm = boot(run, Kind::Xen, &cxl, &[NO_HYPERVISOR, ACCEPTED])?;
+    vm.start_xenstored(&run.manifest.xen_version)?;
+    create_region(&mut vm, "mem0")?;
+    vm.run("xen-pmem-report apply --early --all")?;
+    run.step("a region that is destroyed under Xen's structures is missed");
+    vm.run("cxl disable-region region0")?;
+    vm.run("cxl destroy-region region0")?;
+    let status = vm.json(0, "xen-pmem-report status --json")?;
+    let reservation = &status["reservations"][0];
+    ensure!(
+        reservation["hypervisor"] == "registered"
+            && reservation["device"].is_null()
+            && reservation["disagreement"].is_string(),
+        "status says {status}"
+    );
+    run.leave(vm)
 }
 
 /// A guest has a partition of CXL memory.
@@ -301,7 +336,12 @@ fn boot_as(run: &Run<'_>, config: Config) -> Result<Vm> {
 
 /// Makes a region of all memory of these devices. Their drivers may still be at work: tries for a while.
 fn create_region(vm: &mut Vm, devices: &str) -> Result<()> {
-    let command = format!("cxl create-region -d decoder0.0 -t pmem -m {devices}");
+    create_region_of(vm, "pmem", devices)
+}
+
+/// Makes a region of this kind of memory.
+fn create_region_of(vm: &mut Vm, kind: &str, devices: &str) -> Result<()> {
+    let command = format!("cxl create-region -d decoder0.0 -t {kind} -m {devices}");
     let argv: Vec<&str> = command.split_whitespace().collect();
     let mut said = String::new();
     let made = poll::until("the region is made", Duration::from_secs(30), || {

@@ -2,13 +2,13 @@
 //! and memory that the kernel's command line declares to be persistent.
 
 use super::Run;
+use super::recording::record;
 use crate::image::{self, MIB};
 use crate::machine::{Config, Kind, Nvdimm};
 use crate::vm::Vm;
 use crate::xenstore;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use std::path::PathBuf;
 
 /// The label area of an NVDIMM. With a smaller one the rest is not aligned as fsdax needs it.
 const LABELS: u64 = 2 * MIB;
@@ -22,41 +22,6 @@ const NAMESPACES: [(&str, u64); 5] = [
     // Of a whole memory section at least: the map of less than one goes to RAM even so, and works under Xen.
     ("--mode=fsdax --map=dev", 320),
 ];
-
-/// Records the part of sysfs that a scan looks at: `F path content` for each attribute, `L path target` for each link, tabs between.
-/// Line feeds in an attribute are spaces.
-const RECORD: &str = r#"
-tab=$(printf '\t')
-attributes() {
-    for file in "$1"/*; do
-        [ -f "$file" ] && [ ! -L "$file" ] || continue
-        case ${file##*/} in uevent | autosuspend* | wait_probe | deep_flush | flush_* | trigger) continue ;; esac
-        text=$(cat "$file" 2>/dev/null | tr '\n' ' ' | sed 's/ *$//') || continue
-        printf 'F\t%s\t%s\n' "${file#/sys/}" "$text"
-    done
-    if [ -L "$1/driver" ]; then printf 'L\t%s\t%s\n' "${1#/sys/}/driver" "$(readlink -f "$1/driver" | sed 's,^/sys/,,')"; fi
-}
-link() { printf 'L\t%s\t%s\n' "${1#/sys/}" "$(readlink -f "$1" | sed 's,^/sys/,,')"; }
-for device in /sys/bus/nd/devices/*; do
-    link "$device"
-    attributes "$(readlink -f "$device")"
-done
-for disk in /sys/class/block/pmem*; do
-    [ -e "$disk" ] || continue
-    real=$(readlink -f "$disk")
-    link "$disk"
-    for attribute in size dev partition start queue/logical_block_size; do
-        [ -f "$real/$attribute" ] && printf 'F\t%s\t%s\n' "${real#/sys/}/$attribute" "$(cat "$real/$attribute")"
-    done
-    printf 'L\tdev/block/%s\t%s\n' "$(cat "$real/dev")" "${real#/sys/}"
-done
-for dax in /sys/bus/dax/devices/*; do
-    [ -e "$dax" ] || continue
-    real=$(readlink -f "$dax")
-    printf 'F\t%s\t%s\n' "${real#/sys/}/size" "$(cat "$real/size")"
-done
-true
-"#;
 
 /// One NVDIMM with labels and a namespace of each mode.
 pub(super) fn labels(run: &Run<'_>) -> Result<()> {
@@ -292,18 +257,5 @@ fn ensure_published<'d>(vm: &mut Vm, devices: impl Iterator<Item = &'d Value>) -
         .filter(|(path, _)| expected.iter().any(|(it, _)| it == path) || path.ends_with("/range-base"))
         .collect();
     ensure!(found == expected, "XenStore has {found:?}, not {expected:?}");
-    Ok(())
-}
-
-/// Writes sysfs as it is, and the scan of it, to the scenario's folder, if that is kept: `cargo xtask fixtures` makes test fixtures of
-/// them.
-fn record(run: &Run<'_>, vm: &mut Vm, name: &str, scan: &Value) -> Result<()> {
-    if !run.manifest.keep {
-        return Ok(());
-    }
-    let folder: PathBuf = run.folder.join("recorded");
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(folder.join(format!("{name}.tree")), vm.script(RECORD)?)?;
-    std::fs::write(folder.join(format!("{name}.json")), format!("{scan:#}\n"))?;
     Ok(())
 }

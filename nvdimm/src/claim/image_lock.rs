@@ -51,16 +51,26 @@ mod tests {
     use super::*;
     use std::fs::OpenOptions;
 
-    /// One byte, shared, as QEMU locks what it does.
-    fn lock_as_qemu(file: &File, byte: libc::off_t) {
+    fn set(file: &File, what: i32, start: libc::off_t, length: libc::off_t) {
         let lock = libc::flock {
-            l_type: kind(libc::F_RDLCK).unwrap(),
+            l_type: kind(what).unwrap(),
             l_whence: kind(libc::SEEK_SET).unwrap(),
-            l_start: byte,
-            l_len: 1,
+            l_start: start,
+            l_len: length,
             l_pid: 0,
         };
         fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    }
+
+    /// Locks one byte, shared, as QEMU locks what it does.
+    fn lock_as_qemu(file: &File, byte: libc::off_t) {
+        set(file, libc::F_RDLCK, byte, 1);
+    }
+
+    /// Unlocks all bytes. To close the file is not enough here: a child that another test starts has it open, too, until the child's
+    /// program begins.
+    fn unlock(file: &File) {
+        set(file, libc::F_UNLCK, 0, 0);
     }
 
     #[test]
@@ -75,12 +85,14 @@ mod tests {
             let free = !(100..264).contains(&byte);
             assert_eq!(take(&ours, Intent::DryRun).unwrap(), free, "{byte}");
             assert_eq!(take(&ours, Intent::Write).unwrap(), free, "{byte}");
+            unlock(&qemu);
+            unlock(&ours);
         }
         let (one, other) = (open(), open());
         assert!(take(&one, Intent::Write).unwrap());
         assert!(!take(&other, Intent::Write).unwrap());
         assert!(!take(&other, Intent::DryRun).unwrap());
-        drop(one);
+        unlock(&one);
         assert!(take(&other, Intent::Write).unwrap());
     }
 }

@@ -1,11 +1,11 @@
 //! The GUID partition table (GPT), read from bounded bytes.
 //!
-//! gptman decodes the entries. The header is decoded here: gptman takes a header of 92 bytes only, where the specification allows
+//! gptman decodes the partitions. The header is decoded here: gptman takes a header of 92 bytes only, where the specification allows
 //! any size up to the block's, and trusts what a right checksum covers. Source: UEFI Specification 2.10, chapter 5.3.
 
 use crate::read::ReadAt;
 use crate::units::{Bytes, DeviceOffset, DeviceRange, Lba, LbaSize};
-use gptman::{GPTHeader, GPTPartitionEntry};
+use gptman::GPTPartitionEntry;
 use std::io::{self, Read as _};
 use uuid::Uuid;
 use zerocopy::byteorder::little_endian::{U32, U64};
@@ -77,11 +77,40 @@ pub struct Partition {
 pub struct Table {
     place: Place,
     lba_size: LbaSize,
-    header: GPTHeader,
-    entries: Vec<GPTPartitionEntry>,
+    header: Header,
+    entries: Vec<EntryBytes>,
     entries_at: DeviceRange,
     partitions: Vec<Partition>,
     usable: DeviceRange,
+}
+
+/// The bytes of an entry as they stand on the device. Source: UEFI Specification 2.10, table 5.6.
+pub type EntryBytes = [u8; ENTRY_BYTES];
+
+/// The fields of a valid header. Source: UEFI Specification 2.10, table 5.5.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Header {
+    /// The block of this header.
+    pub lba: Lba,
+    /// The block where the other header is, according to this one.
+    pub other_lba: Lba,
+    /// The first block that partitions may use.
+    pub first_usable: Lba,
+    /// The last block that partitions may use.
+    pub last_usable: Lba,
+    /// The GUID of the disk.
+    pub disk_guid: Uuid,
+    /// The first block of the entries.
+    pub entries_lba: Lba,
+    /// How many entries there are, used or not.
+    pub entries: u32,
+    /// How many bytes each of them has.
+    pub entry_size: u32,
+    /// The CRC-32 of the entries.
+    pub entries_checksum: u32,
+    /// The reserved bytes behind the header's own checksum.
+    pub reserved: [u8; 4],
 }
 
 /// A header as it stands on the device.
@@ -132,9 +161,14 @@ pub enum NotATable {
         /// What the bytes give.
         computed: u32,
     },
-    /// gptman cannot decode an entry.
-    #[error("{0}")]
-    Entry(gptman::Error),
+    /// An entry cannot be decoded.
+    #[error("entry {number} cannot be decoded: {reason}")]
+    Entry {
+        /// The number of the entry: the first one has the number 1.
+        number: u32,
+        /// Why it cannot be decoded.
+        reason: String,
+    },
     /// Entries of a size, or in a number, that nobody makes.
     #[error("{count} entries of {size} bytes are not supported (1 to {MAX_ENTRIES} entries of {ENTRY_SIZE} bytes are)")]
     Entries {
@@ -212,21 +246,20 @@ impl Table {
         block: &[u8],
     ) -> Result<Self, NotATable> {
         let header = header(block)?;
-        if header.primary_lba != header_at.0 {
+        if header.lba != header_at {
             return Err(NotATable::Misplaced {
                 found: header_at,
-                says: Lba(header.primary_lba),
+                says: header.lba,
             });
         }
-        let count = header.number_of_partition_entries;
-        let size = header.size_of_partition_entry;
+        let (count, size) = (header.entries, header.entry_size);
         if size != ENTRY_SIZE || count == 0 || count > MAX_ENTRIES {
             return Err(NotATable::Entries { count, size });
         }
         let ranges = Ranges::of(&header, lba_size, device_size, place).ok_or(NotATable::Geometry {
-            entries: Lba(header.partition_entry_lba),
-            first: Lba(header.first_usable_lba),
-            last: Lba(header.last_usable_lba),
+            entries: header.entries_lba,
+            first: header.first_usable,
+            last: header.last_usable,
         })?;
         let mut bytes = vec![0; usize::try_from(ranges.entries.size().0).unwrap_or(0)];
         device
@@ -255,13 +288,13 @@ impl Table {
         self.lba_size
     }
 
-    /// The header, in the 92 bytes that carry meaning: a larger one is padded with reserved bytes.
-    pub fn header(&self) -> &GPTHeader {
+    /// Returns the fields of the header.
+    pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// All entries, the unused ones too.
-    pub fn entries(&self) -> &[GPTPartitionEntry] {
+    /// Returns the bytes of all entries, the unused ones too.
+    pub fn entries(&self) -> &[EntryBytes] {
         &self.entries
     }
 
@@ -272,7 +305,7 @@ impl Table {
 
     /// The GUID of the disk: what a super block names its table by.
     pub fn disk_guid(&self) -> Uuid {
-        Uuid::from_bytes_le(self.header.disk_guid)
+        self.header.disk_guid
     }
 
     /// From the first usable block to the end of the last one.
@@ -288,7 +321,7 @@ impl Table {
 
     /// The block where this header says that the other one stands.
     pub fn other_header(&self) -> Lba {
-        Lba(self.header.backup_lba)
+        self.header.other_lba
     }
 
     /// The whole blocks of this table's entries.
@@ -299,7 +332,7 @@ impl Table {
     /// The bytes that the protective MBR and the primary header and entries take at the start of the device, where writers put
     /// them.
     pub fn head(&self) -> DeviceRange {
-        head(self.lba_size, self.header.number_of_partition_entries)
+        head(self.lba_size, self.header.entries)
     }
 
     /// The bytes between the primary table and the first partition, or the first usable block if there is no partition:
@@ -366,7 +399,7 @@ pub(crate) fn read_block<D: ReadAt + ?Sized>(
 }
 
 /// The header that a block holds.
-fn header(block: &[u8]) -> Result<GPTHeader, NotATable> {
+fn header(block: &[u8]) -> Result<Header, NotATable> {
     let (raw, _) = RawHeader::ref_from_prefix(block).map_err(|_| NotATable::NoSignature)?;
     if raw.signature != *SIGNATURE {
         return Err(NotATable::NoSignature);
@@ -387,21 +420,17 @@ fn header(block: &[u8]) -> Result<GPTHeader, NotATable> {
     hasher.update(&[0; size_of::<U32>()]);
     hasher.update(rest.get(size_of::<U32>()..).unwrap_or(&[]));
     checked("header", raw.checksum.get(), hasher.finalize())?;
-    Ok(GPTHeader {
-        signature: raw.signature,
-        revision: raw.revision.get().to_le_bytes(),
-        header_size: HEADER_SIZE,
-        crc32_checksum: raw.checksum.get(),
+    Ok(Header {
+        lba: Lba(raw.my_lba.get()),
+        other_lba: Lba(raw.alternate_lba.get()),
+        first_usable: Lba(raw.first_usable.get()),
+        last_usable: Lba(raw.last_usable.get()),
+        disk_guid: Uuid::from_bytes_le(raw.disk_guid),
+        entries_lba: Lba(raw.entries_at.get()),
+        entries: raw.entries.get(),
+        entry_size: raw.entry_size.get(),
+        entries_checksum: raw.entries_checksum.get(),
         reserved: raw.reserved,
-        primary_lba: raw.my_lba.get(),
-        backup_lba: raw.alternate_lba.get(),
-        first_usable_lba: raw.first_usable.get(),
-        last_usable_lba: raw.last_usable.get(),
-        disk_guid: raw.disk_guid,
-        partition_entry_lba: raw.entries_at.get(),
-        number_of_partition_entries: raw.entries.get(),
-        size_of_partition_entry: raw.entry_size.get(),
-        partition_entry_array_crc32: raw.entries_checksum.get(),
     })
 }
 
@@ -420,20 +449,20 @@ struct Ranges {
 impl Ranges {
     /// The header's ranges, if they lie where the specification has them: the primary entries before the usable blocks; the backup
     /// header and entries after them; all within the device.
-    fn of(header: &GPTHeader, lba_size: LbaSize, device_size: Bytes, place: Place) -> Option<Self> {
+    fn of(header: &Header, lba_size: LbaSize, device_size: Bytes, place: Place) -> Option<Self> {
         let device = DeviceRange::clamped(DeviceOffset(0), device_size);
-        let count = header.number_of_partition_entries;
+        let count = header.entries;
         let entries_size = lba_size.bytes().checked_mul(entry_blocks(lba_size, count))?;
-        let entries = DeviceRange::new(lba_size.offset_of(Lba(header.partition_entry_lba))?, entries_size)?;
-        let first = lba_size.offset_of(Lba(header.first_usable_lba))?;
-        let end = lba_size.offset_of(Lba(header.last_usable_lba.checked_add(1)?))?;
+        let entries = DeviceRange::new(lba_size.offset_of(header.entries_lba)?, entries_size)?;
+        let first = lba_size.offset_of(header.first_usable)?;
+        let end = lba_size.offset_of(Lba(header.last_usable.0.checked_add(1)?))?;
         let usable = DeviceRange::between(first, end).filter(|usable| !usable.is_empty())?;
-        let block = DeviceRange::new(lba_size.offset_of(Lba(header.primary_lba))?, lba_size.bytes())?;
+        let block = DeviceRange::new(lba_size.offset_of(header.lba)?, lba_size.bytes())?;
         let fits = device.contains(entries)
             && device.contains(usable)
             && usable.base() >= head(lba_size, count).end()
             && match place {
-                Place::Primary => header.partition_entry_lba >= 2 && entries.end() <= usable.base(),
+                Place::Primary => header.entries_lba.0 >= 2 && entries.end() <= usable.base(),
                 Place::Backup => {
                     entries.base() >= usable.end() && block.base() >= usable.end() && !block.overlaps(entries)
                 }
@@ -442,34 +471,33 @@ impl Ranges {
     }
 }
 
-/// The entries that `header` has, of the blocks that hold them. Most are unused, and all of these are alike: what gptman does for each
-/// would take longer than everything else.
-fn entries(header: &GPTHeader, mut blocks: Vec<u8>) -> Result<Vec<GPTPartitionEntry>, NotATable> {
-    let count = usize::try_from(header.number_of_partition_entries).unwrap_or(0);
+/// The entries that `header` has, of the blocks that hold them.
+fn entries(header: &Header, mut blocks: Vec<u8>) -> Result<Vec<EntryBytes>, NotATable> {
+    let count = usize::try_from(header.entries).unwrap_or(0);
     blocks.truncate(count.saturating_mul(ENTRY_BYTES));
-    checked("entries", header.partition_entry_array_crc32, crc32fast::hash(&blocks))?;
-    let unused = GPTPartitionEntry::empty();
-    let (chunks, _) = blocks.as_chunks::<ENTRY_BYTES>();
-    let mut entries = Vec::with_capacity(count);
-    for bytes in chunks {
-        entries.push(if *bytes == [0; ENTRY_BYTES] {
-            unused.clone()
-        } else {
-            let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
-            GPTPartitionEntry::read_from(&mut padded).map_err(NotATable::Entry)?
-        });
-    }
-    Ok(entries)
+    checked("entries", header.entries_checksum, crc32fast::hash(&blocks))?;
+    let (entries, _) = blocks.as_chunks::<ENTRY_BYTES>();
+    Ok(entries.to_vec())
 }
 
-fn partitions(
-    entries: &[GPTPartitionEntry],
-    lba_size: LbaSize,
-    usable: DeviceRange,
-) -> Result<Vec<Partition>, NotATable> {
+/// What an entry says.
+fn decoded(number: u32, bytes: &EntryBytes) -> Result<GPTPartitionEntry, NotATable> {
+    let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
+    GPTPartitionEntry::read_from(&mut padded).map_err(|error| NotATable::Entry {
+        number,
+        reason: error.to_string(),
+    })
+}
+
+fn partitions(entries: &[EntryBytes], lba_size: LbaSize, usable: DeviceRange) -> Result<Vec<Partition>, NotATable> {
     let mut partitions = Vec::new();
-    for (number, entry) in (1u32..).zip(entries).filter(|(_, entry)| entry.is_used()) {
-        let range = partition_range(entry, lba_size)
+    // Most entries are all zeros. To decode these would take longer than everything else.
+    for (number, bytes) in (1u32..).zip(entries).filter(|(_, bytes)| **bytes != [0; ENTRY_BYTES]) {
+        let entry = decoded(number, bytes)?;
+        if !entry.is_used() {
+            continue;
+        }
+        let range = partition_range(&entry, lba_size)
             .filter(|range| usable.contains(*range))
             .ok_or(NotATable::PartitionOutside(number))?;
         partitions.push(Partition {

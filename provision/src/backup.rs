@@ -60,7 +60,7 @@ impl Backup {
         let (lba_size, size) = (inspection.lba_size, inspection.device_size);
         let entries = inspection
             .table()
-            .map_or(DEFAULT_ENTRIES, |table| table.header().number_of_partition_entries);
+            .map_or(DEFAULT_ENTRIES, |table| table.header().entries);
         let blocks = entry_blocks(lba_size, entries).saturating_add(1);
         let tail = lba_size.bytes().checked_mul(blocks).unwrap_or_default().min(size);
         let tail_at = DeviceOffset(size.0.saturating_sub(tail.0));

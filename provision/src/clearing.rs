@@ -105,7 +105,7 @@ pub fn writable(shape: Shape) -> Vec<(Part, DeviceRange)> {
 fn in_use(inspection: &Inspection) -> Vec<DeviceRange> {
     let mut ranges = Vec::new();
     if let Ok(table) = &inspection.primary_table {
-        ranges.push(head(table.lba_size(), table.header().number_of_partition_entries));
+        ranges.push(head(table.lba_size(), table.header().entries));
         ranges.push(table.entries_at());
     }
     if inspection.reservation().is_some() {

@@ -7,15 +7,15 @@ use crate::places::Shape;
 use crate::promise::Partitions;
 use crate::step::{self, Step};
 use gptman::{GPTHeader, GPTPartitionEntry};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read as _, Seek, SeekFrom, Write};
 use uuid::Uuid;
 use xen_pmem_format::mbr::{self, BlockZero};
 use xen_pmem_format::read::ReadAt;
-use xen_pmem_format::table::{DEFAULT_ENTRIES, ENTRY_SIZE, Place, SIGNATURE, Table, entry_blocks, last_lba};
+use xen_pmem_format::table::{
+    DEFAULT_ENTRIES, ENTRY_SIZE, HEADER_SIZE, Place, SIGNATURE, Table, entry_blocks, last_lba,
+};
 use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange, Lba, LbaSize, PAGE};
 
-/// The bytes of a header that carry meaning.
-const HEADER_SIZE: u32 = 92;
 /// The bytes at the start of block 0 that belong to a boot loader.
 const BOOT_CODE: usize = 440;
 
@@ -48,6 +48,14 @@ pub enum Unfit {
     /// A sum does not fit in 64 bits.
     #[error("the partition table's geometry is beyond what 64 bits can hold")]
     Overflow,
+    /// An entry cannot be decoded.
+    #[error("entry {number} of the partition table cannot be decoded: {reason}")]
+    Entry {
+        /// The number of the entry: the first one has the number 1.
+        number: u32,
+        /// Why it cannot be decoded.
+        reason: String,
+    },
     /// The last partition reaches into the bytes of the backup table.
     #[error(
         "partition {number} ends at offset {end}, which leaves no room for the backup of the partition table behind it: make the device at least {least} bytes large again (an image: truncate -s {least} FILE), or end that partition at offset {bound} (shrink first what is on it), then try again", least = .least.0
@@ -127,7 +135,7 @@ impl Tables {
     ) -> Result<Self, Unfit> {
         let lba_size = table.lba_size();
         let last = last_lba(lba_size, device_size).ok_or(Unfit::Overflow)?.0;
-        let backup = entry_blocks(lba_size, table.header().number_of_partition_entries);
+        let backup = entry_blocks(lba_size, table.header().entries);
         let most = last.checked_sub(backup).and_then(|first| first.checked_sub(1));
         let bound = lba_size
             .offset_of(Lba(last.saturating_sub(backup)))
@@ -146,29 +154,36 @@ impl Tables {
             });
         }
         let made_for = match table.place() {
-            Place::Primary => table.header().backup_lba,
-            Place::Backup => table.header().primary_lba,
+            Place::Primary => table.header().other_lba.0,
+            Place::Backup => table.header().lba.0,
         };
         let most = most.ok_or(Unfit::Overflow)?;
         let last_usable = if made_for == last {
-            most.min(table.header().last_usable_lba)
+            most.min(table.header().last_usable.0)
         } else {
             most
         };
         let primary = GPTHeader {
+            signature: *SIGNATURE,
+            revision: [0, 0, 1, 0],
             header_size: HEADER_SIZE,
+            crc32_checksum: 0,
+            reserved: table.header().reserved,
             primary_lba: 1,
             backup_lba: last,
-            partition_entry_lba: 2,
             first_usable_lba: lba_size.lba_at(first_usable).ok_or(Unfit::Overflow)?.0,
             last_usable_lba: last_usable,
-            ..table.header().clone()
+            disk_guid: table.disk_guid().to_bytes_le(),
+            partition_entry_lba: 2,
+            number_of_partition_entries: table.header().entries,
+            size_of_partition_entry: ENTRY_SIZE,
+            partition_entry_array_crc32: 0,
         };
         Ok(Self {
             lba_size,
             block_0: kept_mbr(block_0, lba_size, device_size),
             primary,
-            entries: table.entries().to_vec(),
+            entries: entries_of(table)?,
         })
     }
 
@@ -187,7 +202,7 @@ impl Tables {
 
     /// The partitions of both.
     pub fn partitions(&self) -> Partitions {
-        Partitions::of(&self.entries)
+        Partitions::to_be(&self.entries)
     }
 
     /// The steps that write one copy, so that it is absent or whole at every moment; with the primary one the protective MBR.
@@ -241,6 +256,23 @@ impl Tables {
         let at = usize::try_from(header_at.0.saturating_sub(start.0)).unwrap_or(0);
         Ok(step::replace(start, &window.bytes, at, there, what))
     }
+}
+
+/// gptman reads an entry into a buffer of its own, larger structure: what must follow it.
+const ENTRY_SLACK: usize = 256;
+
+/// The entries of a table as gptman has them.
+fn entries_of(table: &Table) -> Result<Vec<GPTPartitionEntry>, Unfit> {
+    let entries = (1..).zip(table.entries());
+    entries
+        .map(|(number, bytes)| {
+            let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
+            GPTPartitionEntry::read_from(&mut padded).map_err(|error| Unfit::Entry {
+                number,
+                reason: error.to_string(),
+            })
+        })
+        .collect()
 }
 
 /// Block 0 of a device whose table is changed: a hybrid MBR as it is, for its other records are somebody's; otherwise a new protective one.

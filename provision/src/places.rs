@@ -138,13 +138,10 @@ pub fn structures(table: &Table) -> impl Iterator<Item = DeviceRange> {
     let blocks = |first: u64, count: u64| {
         DeviceRange::new(lba_size.offset_of(Lba(first))?, lba_size.bytes().checked_mul(count)?)
     };
-    let entries = entry_blocks(lba_size, header.number_of_partition_entries);
-    [
-        blocks(header.primary_lba, 1),
-        blocks(header.partition_entry_lba, entries),
-    ]
-    .into_iter()
-    .flatten()
+    let entries = entry_blocks(lba_size, header.entries);
+    [blocks(header.lba.0, 1), blocks(header.entries_lba.0, entries)]
+        .into_iter()
+        .flatten()
 }
 
 /// The page of a copy at `offset`.

@@ -6,7 +6,7 @@ use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::SuperBlock;
-use xen_pmem_format::table::Table;
+use xen_pmem_format::table::{EntryBytes, Table};
 use xen_pmem_format::units::DeviceOffset;
 
 /// A device to be.
@@ -33,14 +33,44 @@ pub enum Promise {
 /// The entries in use of a partition table, each with its number. Two are the same if number, range, type, GUID, attributes and name
 /// are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partitions(Vec<(u32, GPTPartitionEntry)>);
+pub struct Partitions(Vec<(u32, EntryBytes)>);
 
 impl Partitions {
-    /// The entries in use among `entries`.
-    pub fn of(entries: &[GPTPartitionEntry]) -> Self {
-        let numbered = (1..).zip(entries).filter(|(_, entry)| entry.is_used());
-        Self(numbered.map(|(number, entry)| (number, entry.clone())).collect())
+    /// Returns the entries in use among `entries`: those whose type, the first 16 bytes, is not zero.
+    pub fn of(entries: &[EntryBytes]) -> Self {
+        let is_used = |entry: &EntryBytes| entry.iter().take(16).any(|byte| *byte != 0);
+        let numbered = (1..).zip(entries).filter(|(_, entry)| is_used(entry));
+        Self(numbered.map(|(number, entry)| (number, *entry)).collect())
     }
+
+    /// Returns the entries in use among those that are going to be written.
+    pub(crate) fn to_be(entries: &[GPTPartitionEntry]) -> Self {
+        let encoded: Vec<EntryBytes> = entries.iter().map(encoded).collect();
+        Self::of(&encoded)
+    }
+}
+
+/// The bytes of an entry (UEFI Specification 2.10, table 5.6), as gptman writes them.
+fn encoded(entry: &GPTPartitionEntry) -> EntryBytes {
+    let mut bytes = [0; size_of::<EntryBytes>()];
+    let name: Vec<u8> = entry
+        .partition_name
+        .as_str()
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let fields = [
+        &entry.partition_type_guid[..],
+        &entry.unique_partition_guid,
+        &entry.starting_lba.to_le_bytes(),
+        &entry.ending_lba.to_le_bytes(),
+        &entry.attribute_bits.to_le_bytes(),
+        &name,
+    ];
+    for (place, byte) in bytes.iter_mut().zip(fields.concat()) {
+        *place = byte;
+    }
+    bytes
 }
 
 impl Promise {

@@ -77,7 +77,7 @@ fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]
     };
     let shape = Shape {
         lba_size: table.lba_size(),
-        entries: table.header().number_of_partition_entries,
+        entries: table.header().entries,
     };
     if inspection.state == State::Prepared {
         return Ok(Plan::nothing(promise(Partitions::of(table.entries())), shape));

@@ -78,7 +78,7 @@ fn tables_agree_only_if_all_is_the_same() {
     let mut gpt = GPT::new_from(&mut cursor, 512, [7; 16]).unwrap();
     gpt.header.first_usable_lba = DATA / 512;
     for number in 1..=2 {
-        gpt[number] = one.entries()[usize::try_from(number).unwrap() - 1].clone();
+        gpt[number] = disk::entries(&one)[usize::try_from(number).unwrap() - 1].clone();
     }
     gpt.write_into(&mut cursor).unwrap();
     assert!(!one.agrees_with(&table(&other)), "another disk GUID alone");

@@ -94,7 +94,7 @@ fn entries(inspection: &Inspection) -> Option<Vec<(usize, GPTPartitionEntry)>> {
         let numbered = entries.iter().cloned().enumerate();
         numbered.filter(|(_, entry)| entry.is_used()).collect()
     };
-    inspection.table().map(|table| used(table.entries()))
+    inspection.table().map(|table| used(&arbitrary::entries_of(table)))
 }
 
 /// Whether a copy that a reader sees must not be changed by this version.

@@ -1,6 +1,6 @@
 //! Other things on the whole disk, in the place of the protective MBR or of the primary table, and entries in the way.
 
-use super::disk::{BACKUP_GPT, DATA, Disk, MIB, RESERVED, superblock};
+use super::disk::{BACKUP_GPT, DATA, Disk, MIB, RESERVED, entries, header, superblock};
 use crate::inspect::claim::SIGNATURES;
 use crate::inspect::{Claim, Finding, Inspection, State, inspect};
 use crate::mbr::record;
@@ -154,7 +154,7 @@ fn without_a_protective_mbr_it_is_degraded() {
 
 /// Writes `header` and its entries where it says.
 fn put_table(disk: &mut Disk, mut header: GPTHeader) {
-    let entries = disk.inspect().table().unwrap().entries().to_vec();
+    let entries = entries(disk.inspect().table().unwrap());
     header
         .write_into(&mut Cursor::new(&mut disk.bytes), 512, &entries)
         .unwrap();
@@ -173,7 +173,7 @@ fn the_gap_begins_behind_the_entries_wherever_they_are() {
         ((RESERVED.0 + RESERVED.1) / 512 - 32, false),
     ] {
         let mut disk = Disk::prepared();
-        let header = disk.inspect().table().unwrap().header().clone();
+        let header = header(disk.inspect().table().unwrap());
         put_table(
             &mut disk,
             GPTHeader {
@@ -202,7 +202,7 @@ fn the_gap_begins_behind_the_entries_wherever_they_are() {
 fn a_backup_table_before_the_end_of_the_usable_blocks_is_none() {
     // The primary header names a block of the reserved area as the place of its backup.
     let mut disk = Disk::prepared();
-    let primary = disk.inspect().table().unwrap().header().clone();
+    let primary = header(disk.inspect().table().unwrap());
     let at = RESERVED.0 / 512;
     let backup = GPTHeader {
         primary_lba: at,
@@ -251,13 +251,6 @@ fn a_header_may_have_any_size_up_to_its_block() {
             "{size}: {}",
             inspection.reasons()
         );
-        if let Ok(table) = &inspection.primary_table {
-            assert_eq!(
-                table.header().header_size,
-                92,
-                "what is written anew has the size of its fields"
-            );
-        }
     }
 }
 
@@ -309,7 +302,7 @@ fn the_rest_of_a_device_that_is_no_multiple_of_a_block_belongs_to_none() {
 #[test]
 fn an_empty_range_of_usable_blocks_makes_no_table() {
     let mut disk = Disk::partitioned(512, DATA, &[]);
-    let header = disk.inspect().table().unwrap().header().clone();
+    let header = header(disk.inspect().table().unwrap());
     put_table(
         &mut disk,
         GPTHeader {

@@ -4,8 +4,9 @@ use crate::inspect::{Inspection, inspect};
 use crate::read::ReadAt;
 use crate::superblock::tests::sample;
 use crate::superblock::{SuperBlock, Which};
+use crate::table::{SIGNATURE, Table};
 use crate::units::{Bytes, DeviceOffset, DeviceRange};
-use gptman::{GPT, GPTPartitionEntry};
+use gptman::{GPT, GPTHeader, GPTPartitionEntry};
 use std::cell::RefCell;
 use std::io::{self, Cursor};
 
@@ -123,4 +124,35 @@ impl Disk {
     pub(super) fn inspect(&self) -> Inspection {
         inspect(self, None).unwrap()
     }
+}
+
+/// The header of a table as gptman has it.
+pub(super) fn header(table: &Table) -> GPTHeader {
+    let header = table.header();
+    GPTHeader {
+        signature: *SIGNATURE,
+        revision: [0, 0, 1, 0],
+        header_size: 92,
+        crc32_checksum: 0,
+        reserved: header.reserved,
+        primary_lba: header.lba.0,
+        backup_lba: header.other_lba.0,
+        first_usable_lba: header.first_usable.0,
+        last_usable_lba: header.last_usable.0,
+        disk_guid: header.disk_guid.to_bytes_le(),
+        partition_entry_lba: header.entries_lba.0,
+        number_of_partition_entries: header.entries,
+        size_of_partition_entry: header.entry_size,
+        partition_entry_array_crc32: header.entries_checksum,
+    }
+}
+
+/// The entries of a table as gptman has them.
+pub(super) fn entries(table: &Table) -> Vec<GPTPartitionEntry> {
+    let decoded = |bytes: &[u8; 128]| {
+        let mut padded = bytes.to_vec();
+        padded.resize(384, 0);
+        GPTPartitionEntry::read_from(&mut padded.as_slice()).unwrap()
+    };
+    table.entries().iter().map(decoded).collect()
 }

@@ -30,6 +30,7 @@ mod mutants;
 mod packages;
 mod progress;
 mod qemu;
+mod semver;
 mod series;
 mod setup;
 mod structure;
@@ -79,6 +80,8 @@ enum Command {
     Bench(bench::Options),
     /// Count system calls and instructions of the commands, and the sizes of the static binaries; compare with those committed
     Counts(counts::Options),
+    /// Compare the public API of the libraries with what is committed
+    Semver(semver::Options),
     /// Check formatting and run clippy with warnings as errors
     Lint,
     /// Check the licences of all dependencies against licences.json
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Command::Mutants => mutants::run(),
         Command::Bench(options) => bench::run(&options),
         Command::Counts(options) => counts::run(&options),
+        Command::Semver(options) => semver::run(&options),
         Command::Coverage => coverage::run(),
         Command::Lint => lint::run(),
         Command::Licences => licences::run(),

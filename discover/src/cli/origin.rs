@@ -32,16 +32,16 @@ impl Origin {
         }
     }
 
-    /// Begins to listen. What happens from then on is not missed.
+    /// Begins to listen. No event from then on is missed.
     ///
     /// # Errors
     ///
-    /// With the exit code 6 if it is not to be had here, with 1 if the system refuses.
+    /// With exit code 6 if the source does not exist here, with 1 if the system refuses it.
     pub fn open(self) -> Result<Box<dyn Source>, Failure> {
         match self {
             Self::Auto => {
-                // eBPF tells of nothing that the broadcast does not, takes root, and is not in every kernel and build.
-                tracing::info!("the source is netlink: it tells of all that eBPF does, and needs neither root nor BTF");
+                // eBPF reports nothing that netlink does not, requires root, and is not always available.
+                tracing::info!("the source is netlink: it reports all that eBPF does, and requires neither root nor BTF");
                 netlink()
             }
             Self::Netlink => netlink(),
@@ -52,7 +52,7 @@ impl Origin {
 
 fn netlink() -> Result<Box<dyn Source>, Failure> {
     let netlink = Netlink::open()
-        .map_err(|error| failed(format!("the kernel's device events cannot be listened to: {error}")))?;
+        .map_err(|error| failed(format!("cannot listen to the kernel's device events: {error}")))?;
     Ok(Box::new(netlink))
 }
 

@@ -88,7 +88,7 @@ fn follow(run: &Run<'_>, kind: Kind) -> Result<()> {
         }
     }
 
-    run.step("a second monitor tells of what is there");
+    run.step("a second monitor reports what is there");
     let mut second = Follower::start(&mut vm, "auto")?;
     second.expect(&mut vm, &[("appeared", 0), ("prepared", 0)])?;
     second.stop(&mut vm)?;

@@ -41,7 +41,9 @@ impl Origin {
         match self {
             Self::Auto => {
                 // eBPF reports nothing that netlink does not, requires root, and is not always available.
-                tracing::info!("the source is netlink: it reports all that eBPF does, and requires neither root nor BTF");
+                tracing::info!(
+                    "the source is netlink: it reports all that eBPF does, and requires neither root nor BTF"
+                );
                 netlink()
             }
             Self::Netlink => netlink(),
@@ -51,8 +53,8 @@ impl Origin {
 }
 
 fn netlink() -> Result<Box<dyn Source>, Failure> {
-    let netlink = Netlink::open()
-        .map_err(|error| failed(format!("cannot listen to the kernel's device events: {error}")))?;
+    let netlink =
+        Netlink::open().map_err(|error| failed(format!("cannot listen to the kernel's device events: {error}")))?;
     Ok(Box::new(netlink))
 }
 

@@ -38,6 +38,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 
     host.what_cannot_be_had(run, &uuid)?;
     host.a_claim_outlives_xl(run, &both)?;
+    host.a_guest_that_is_told_not_to_write(run, &uuid)?;
     host.two_guests(run, &uuid)?;
     host.a_guest_that_reboots(run, &both)?;
     host.what_is_refused_meanwhile(run, &both)?;
@@ -133,6 +134,28 @@ impl Host {
         self.is_refused("other", "is read-only")?;
         let plain = &self.plain;
         self.vm.run(&format!("blockdev --setrw {plain}"))?;
+        Ok(())
+    }
+
+    fn a_guest_that_is_told_not_to_write(&mut self, run: &Run<'_>, uuid: &str) -> Result<()> {
+        run.step("a guest with readonly=1 reads, and does not write");
+        let pmem = format!("pmem = ['uuid={uuid},partition=1,readonly=1']");
+        self.configure_as("reader", "alone", "pvh", &pmem)?;
+        self.vm.run("xl create /tmp/reader.cfg")?;
+        poll::until("the guest has ended", GUEST_LIMIT, || {
+            Ok((!self.exists("reader")?).then_some(()))
+        })?;
+        let console = self.vm.run("cat /var/log/xen/guest-reader.log")?;
+        ensure!(
+            console.contains("GUEST greeting: written by Dom0")
+                && console.contains("GUEST is done")
+                && !console.contains("GUEST wrote"),
+            "the guest said\n{console}"
+        );
+        let plain = &self.plain;
+        self.vm.script(&format!(
+            "mount -t ext4 -o ro {plain} /mnt && ! test -e /mnt/from-guest && umount /mnt"
+        ))?;
         Ok(())
     }
 

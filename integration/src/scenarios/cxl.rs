@@ -8,7 +8,7 @@ use crate::image;
 use crate::layout::Layout;
 use crate::machine::{Config, Cxl, CxlDevice, Initramfs, Kind, Nvdimm, Root};
 use crate::vm::Vm;
-use crate::{poll, xenstore};
+use crate::{documents, poll, xenstore};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use std::time::Duration;
@@ -266,7 +266,7 @@ pub(super) fn installed(run: &Run<'_>) -> Result<()> {
     })?;
     installed::up(run, &mut vm)?;
     run.step("a region that the guide's unit makes now is reported before its driver binds");
-    vm.write("/etc/systemd/system/cxl-regions.service", unit_of_the_guide()?)?;
+    vm.write("/etc/systemd/system/cxl-regions.service", &unit_of_the_guide()?)?;
     vm.run("systemctl enable cxl-regions.service")?;
     if let Err(error) = vm.run("systemctl start cxl-regions.service") {
         let journal = vm.run("journalctl --no-pager -u cxl-regions.service -u xen-pmem-hold.service")?;
@@ -283,12 +283,15 @@ pub(super) fn installed(run: &Run<'_>) -> Result<()> {
     run.leave(vm)
 }
 
-/// The unit that the operator's guide shows.
-fn unit_of_the_guide() -> Result<&'static str> {
-    let blocks = include_str!("../../../docs/operating.md").split("```ini\n").skip(1);
-    let mut units = blocks.filter_map(|rest| Some(rest.split_once("```")?.0));
-    units
-        .find(|unit| unit.contains("cxl create-region"))
+/// Returns the unit that the operator's guide shows.
+fn unit_of_the_guide() -> Result<String> {
+    let guide = documents::read(documents::GUIDE)?;
+    let units = documents::blocks(&guide.text)
+        .into_iter()
+        .filter(|block| block.info == "ini");
+    let mut texts = units.map(|block| block.lines.join("\n") + "\n");
+    texts
+        .find(|text| text.contains("cxl create-region"))
         .context("the guide has no unit for CXL regions")
 }
 

@@ -5,6 +5,8 @@ use std::{fs, io};
 
 /// The operator's guide.
 pub const GUIDE: &str = "docs/operating.md";
+/// What its blocks with a unit for systemd are called: the scenario `cxl-installed` starts it.
+pub const UNIT: &str = "ini";
 
 /// A document.
 #[derive(Clone, Debug)]

@@ -8,16 +8,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use xen_pmem_integration::documents::{GUIDE, Place, all, blocks, inline, read, root, without_comment};
+use xen_pmem_integration::documents::{GUIDE, Place, UNIT, all, blocks, inline, read, root, without_comment};
 
 /// Command lines in sentences that nothing runs as they stand, and why not.
 const NOT_RUN: &[(&str, &str)] = &[(
     "apt install ./xen-pmem*.deb",
     "apt-get does it, from another folder, when the system of the scenarios `installed*` is made",
 )];
-
-/// What the guide's blocks with a unit are called: the scenario `cxl-installed` starts it.
-const UNIT: &str = "ini";
 
 /// Programs of others that documents have command lines of.
 const PROGRAMS: &[&str] = &[

@@ -288,7 +288,7 @@ fn unit_of_the_guide() -> Result<String> {
     let guide = documents::read(documents::GUIDE)?;
     let units = documents::blocks(&guide.text)
         .into_iter()
-        .filter(|block| block.info == "ini");
+        .filter(|block| block.info == documents::UNIT);
     let mut texts = units.map(|block| block.lines.join("\n") + "\n");
     texts
         .find(|text| text.contains("cxl create-region"))

@@ -43,6 +43,9 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     let mut host = Host::new(run)?;
     let mut commands = 0;
     for block in documents::blocks(&documents::read(documents::GUIDE)?.text) {
+        if block.info == documents::UNIT {
+            continue;
+        }
         let place = block.place();
         if block.is_after_power_failure() {
             host.lose_power()?;

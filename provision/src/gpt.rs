@@ -164,20 +164,12 @@ impl Tables {
             most
         };
         let primary = GPTHeader {
-            signature: *SIGNATURE,
-            revision: [0, 0, 1, 0],
-            header_size: HEADER_SIZE,
-            crc32_checksum: 0,
-            reserved: table.header().reserved,
             primary_lba: 1,
             backup_lba: last,
+            partition_entry_lba: 2,
             first_usable_lba: lba_size.lba_at(first_usable).ok_or(Unfit::Overflow)?.0,
             last_usable_lba: last_usable,
-            disk_guid: table.disk_guid().to_bytes_le(),
-            partition_entry_lba: 2,
-            number_of_partition_entries: table.header().entries,
-            size_of_partition_entry: ENTRY_SIZE,
-            partition_entry_array_crc32: 0,
+            ..header_of(table)
         };
         Ok(Self {
             lba_size,
@@ -202,7 +194,7 @@ impl Tables {
 
     /// The partitions of both.
     pub fn partitions(&self) -> Partitions {
-        Partitions::to_be(&self.entries)
+        Partitions::of(&self.entries)
     }
 
     /// The steps that write one copy, so that it is absent or whole at every moment; with the primary one the protective MBR.
@@ -261,11 +253,42 @@ impl Tables {
 /// gptman reads an entry into a buffer of its own, larger structure: what must follow it.
 const ENTRY_SLACK: usize = 256;
 
-/// The entries of a table as gptman has them.
-fn entries_of(table: &Table) -> Result<Vec<GPTPartitionEntry>, Unfit> {
+/// Returns the header of a table as gptman has it: 92 bytes, even if there is a larger one.
+pub fn header_of(table: &Table) -> GPTHeader {
+    let header = table.header();
+    GPTHeader {
+        signature: *SIGNATURE,
+        revision: [0, 0, 1, 0],
+        header_size: HEADER_SIZE,
+        // gptman computes it when it writes.
+        crc32_checksum: 0,
+        reserved: header.reserved,
+        primary_lba: header.lba.0,
+        backup_lba: header.other_lba.0,
+        first_usable_lba: header.first_usable.0,
+        last_usable_lba: header.last_usable.0,
+        disk_guid: header.disk_guid.to_bytes_le(),
+        partition_entry_lba: header.entries_lba.0,
+        number_of_partition_entries: header.entries,
+        size_of_partition_entry: header.entry_size,
+        partition_entry_array_crc32: header.entries_checksum,
+    }
+}
+
+/// Returns the entries of a table as gptman has them.
+///
+/// # Errors
+///
+/// If one cannot be decoded.
+pub fn entries_of(table: &Table) -> Result<Vec<GPTPartitionEntry>, Unfit> {
+    let unused = GPTPartitionEntry::empty();
     let entries = (1..).zip(table.entries());
     entries
         .map(|(number, bytes)| {
+            // Most entries are all zeros, and to decode these would take longer than everything else.
+            if bytes.iter().all(|byte| *byte == 0) {
+                return Ok(unused.clone());
+            }
             let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
             GPTPartitionEntry::read_from(&mut padded).map_err(|error| Unfit::Entry {
                 number,

@@ -1,12 +1,13 @@
 //! What a command promises of the device that it leaves behind.
 
+use crate::gpt::{self, Unfit};
 use gptman::GPTPartitionEntry;
 use uuid::Uuid;
 use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::read::ReadAt;
 use xen_pmem_format::superblock::SuperBlock;
-use xen_pmem_format::table::{EntryBytes, Table};
+use xen_pmem_format::table::Table;
 use xen_pmem_format::units::DeviceOffset;
 
 /// A device to be.
@@ -33,44 +34,23 @@ pub enum Promise {
 /// The entries in use of a partition table, each with its number. Two are the same if number, range, type, GUID, attributes and name
 /// are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partitions(Vec<(u32, EntryBytes)>);
+pub struct Partitions(Vec<(u32, GPTPartitionEntry)>);
 
 impl Partitions {
-    /// Returns the entries in use among `entries`: those whose type, the first 16 bytes, is not zero.
-    pub fn of(entries: &[EntryBytes]) -> Self {
-        let is_used = |entry: &EntryBytes| entry.iter().take(16).any(|byte| *byte != 0);
-        let numbered = (1..).zip(entries).filter(|(_, entry)| is_used(entry));
-        Self(numbered.map(|(number, entry)| (number, *entry)).collect())
+    /// Returns the entries in use among `entries`.
+    pub fn of(entries: &[GPTPartitionEntry]) -> Self {
+        let numbered = (1..).zip(entries).filter(|(_, entry)| entry.is_used());
+        Self(numbered.map(|(number, entry)| (number, entry.clone())).collect())
     }
 
-    /// Returns the entries in use among those that are going to be written.
-    pub(crate) fn to_be(entries: &[GPTPartitionEntry]) -> Self {
-        let encoded: Vec<EntryBytes> = entries.iter().map(encoded).collect();
-        Self::of(&encoded)
+    /// Returns the entries in use of a table.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be decoded.
+    pub fn of_table(table: &Table) -> Result<Self, Unfit> {
+        Ok(Self::of(&gpt::entries_of(table)?))
     }
-}
-
-/// The bytes of an entry (UEFI Specification 2.10, table 5.6), as gptman writes them.
-fn encoded(entry: &GPTPartitionEntry) -> EntryBytes {
-    let mut bytes = [0; size_of::<EntryBytes>()];
-    let name: Vec<u8> = entry
-        .partition_name
-        .as_str()
-        .encode_utf16()
-        .flat_map(u16::to_le_bytes)
-        .collect();
-    let fields = [
-        &entry.partition_type_guid[..],
-        &entry.unique_partition_guid,
-        &entry.starting_lba.to_le_bytes(),
-        &entry.ending_lba.to_le_bytes(),
-        &entry.attribute_bits.to_le_bytes(),
-        &name,
-    ];
-    for (place, byte) in bytes.iter_mut().zip(fields.concat()) {
-        *place = byte;
-    }
-    bytes
 }
 
 impl Promise {
@@ -120,7 +100,9 @@ impl Promise {
 }
 
 fn broken_tables(after: &Inspection, disk_guid: Uuid, partitions: &Partitions) -> Option<String> {
-    let as_promised = |table: &Table| table.disk_guid() == disk_guid && Partitions::of(table.entries()) == *partitions;
+    let as_promised = |table: &Table| {
+        table.disk_guid() == disk_guid && Partitions::of_table(table).is_ok_and(|found| found == *partitions)
+    };
     let tables = [("primary", &after.primary_table), ("backup", &after.backup_table)];
     tables.into_iter().find_map(|(name, table)| match table {
         Err(invalid) => Some(format!("the {name} GPT is not valid ({invalid})")),

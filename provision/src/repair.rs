@@ -80,7 +80,7 @@ fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]
         entries: table.header().entries,
     };
     if inspection.state == State::Prepared {
-        return Ok(Plan::nothing(promise(Partitions::of(table.entries())), shape));
+        return Ok(Plan::nothing(promise(Partitions::of_table(table)?), shape));
     }
     let mut steps = Vec::new();
     if tables_are_flawed(inspection) {
@@ -98,7 +98,7 @@ fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]
     steps.extend(found.iter().flat_map(|found| commit::erase(found.which, found.offset)));
     Ok(Plan {
         steps,
-        promise: promise(Partitions::of(table.entries())),
+        promise: promise(Partitions::of_table(table)?),
         shape,
         writable: all_copies::places(&found),
         taken: Vec::new(),

@@ -6,9 +6,10 @@ use proptest::prelude::*;
 use uuid::Uuid;
 use xen_pmem_format::sizing::EntrySizes;
 use xen_pmem_format::superblock::{COPY_SIZE, Creator, Features, Planned, SuperBlock, UnixTime, Which};
-use xen_pmem_format::table::{EntryBytes, HEADER_SIZE, SIGNATURE, Table, entry_blocks};
+use xen_pmem_format::table::entry_blocks;
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, LbaSize, NamespaceOffset};
 use xen_pmem_provision::geometry::Geometry;
+use xen_pmem_provision::gpt::{entries_of, header_of};
 use xen_pmem_provision::init::{self, Request};
 use xen_pmem_provision::layout::{PartitionRequest, PartitionSize, Reserve};
 use xen_pmem_provision::plan::Before;
@@ -289,37 +290,6 @@ fn entry(number: u8, start: u64, end: u64) -> GPTPartitionEntry {
     }
 }
 
-/// The header of a table as gptman has it.
-fn header_of(table: &Table) -> GPTHeader {
-    let header = table.header();
-    GPTHeader {
-        signature: *SIGNATURE,
-        revision: [0, 0, 1, 0],
-        header_size: HEADER_SIZE,
-        crc32_checksum: 0,
-        reserved: header.reserved,
-        primary_lba: header.lba.0,
-        backup_lba: header.other_lba.0,
-        first_usable_lba: header.first_usable.0,
-        last_usable_lba: header.last_usable.0,
-        disk_guid: header.disk_guid.to_bytes_le(),
-        partition_entry_lba: header.entries_lba.0,
-        number_of_partition_entries: header.entries,
-        size_of_partition_entry: header.entry_size,
-        partition_entry_array_crc32: header.entries_checksum,
-    }
-}
-
-/// The entries of a table as gptman has them.
-pub(crate) fn entries_of(table: &Table) -> Vec<GPTPartitionEntry> {
-    let decoded = |bytes: &EntryBytes| {
-        let mut padded = bytes.to_vec();
-        padded.resize(384, 0);
-        GPTPartitionEntry::read_from(&mut padded.as_slice()).unwrap()
-    };
-    table.entries().iter().map(decoded).collect()
-}
-
 /// Writes a header and its entries where the header says that they are.
 fn write(disk: &Disk, block: u64, header: &GPTHeader, entries: &[GPTPartitionEntry]) {
     let mut writer = Writer { disk, position: 0 };
@@ -396,13 +366,13 @@ impl Event {
                         partition_entry_lba: to,
                         ..header_of(table)
                     };
-                    write(disk, block, &header, &entries_of(table));
+                    write(disk, block, &header, &entries_of(table).unwrap());
                 }
             }
             Self::OtherBackup(first, size) => {
                 if let Ok(table) = &disk.inspect(Some(lba_size)).backup_table {
                     let start = (first * 4096 / block).max(table.header().entries_lba.0 % 64);
-                    let mut entries = entries_of(table);
+                    let mut entries = entries_of(table).unwrap();
                     if let Some(place) = entries.last_mut() {
                         *place = entry(99, start, start + size * 4096 / block);
                     }
@@ -416,7 +386,7 @@ impl Event {
             Self::ExtendLast(blocks) => {
                 if let Ok(table) = &disk.inspect(Some(lba_size)).primary_table {
                     let end = (disk.len() / block).saturating_sub(1 + blocks);
-                    let mut entries = entries_of(table);
+                    let mut entries = entries_of(table).unwrap();
                     let last = entries.iter_mut().filter(|entry| entry.is_used());
                     if let Some(last) = last.max_by_key(|entry| entry.starting_lba)
                         && last.starting_lba < end

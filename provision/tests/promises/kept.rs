@@ -12,6 +12,7 @@ use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::superblock::{UnixTime, Which};
 use xen_pmem_format::units::{Bytes, LbaSize};
 use xen_pmem_provision::backup::Backup;
+use xen_pmem_provision::gpt::entries_of;
 use xen_pmem_provision::plan::{Before, Plan};
 use xen_pmem_provision::{init, remove, repair, resize, restore};
 
@@ -94,7 +95,7 @@ fn entries(inspection: &Inspection) -> Option<Vec<(usize, GPTPartitionEntry)>> {
         let numbered = entries.iter().cloned().enumerate();
         numbered.filter(|(_, entry)| entry.is_used()).collect()
     };
-    inspection.table().map(|table| used(&arbitrary::entries_of(table)))
+    inspection.table().map(|table| used(&entries_of(table).unwrap()))
 }
 
 /// Whether a copy that a reader sees must not be changed by this version.

@@ -115,10 +115,7 @@ pub(super) fn report(run: &Run<'_>) -> Result<()> {
 pub(super) fn lives(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 1)?;
     let file = &cxl.devices.first().context("no device")?.file;
-    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
-    run.step("bare Linux prepares it");
-    let prepared = prepare(&mut vm)?;
-    run.power_off(vm)?;
+    let prepared = prepared_by_bare_linux(run, &cxl)?;
     // The region begins with the device's first byte.
     let number = |part: &str| prepared[part]["base"].as_u64().with_context(|| format!("no {part}"));
     let start = number("device_range")? - number("region")?;
@@ -126,17 +123,13 @@ pub(super) fn lives(run: &Run<'_>) -> Result<()> {
     let reserved = start + layout.reserved_base;
     frames::fill(file, reserved..reserved + layout.reserved_size)?;
 
-    let mut vm = boot(run, Kind::Xen, &cxl, &[NO_HYPERVISOR])?;
-    vm.start_xenstored(&run.manifest.xen_version)?;
-    create_region(&mut vm, "mem0")?;
+    let mut vm = dom0_with_region(run, &cxl, &[NO_HYPERVISOR])?;
     run.step("Xen takes Dom0's word only where it is told to, and the tool says how");
     let refused = vm.run_for(1, "xen-pmem-report apply --early --all")?;
     ensure!(refused.stdout.contains("pmem=cxl"), "{refused:?}");
     run.leave(vm)?;
 
-    let mut vm = boot(run, Kind::Xen, &cxl, &[NO_HYPERVISOR, ACCEPTED])?;
-    vm.start_xenstored(&run.manifest.xen_version)?;
-    create_region(&mut vm, "mem0")?;
+    let mut vm = dom0_with_region(run, &cxl, &[NO_HYPERVISOR, ACCEPTED])?;
     run.step("exactly the frames that Xen says change");
     let before = frames::snapshot(file, "before")?;
     let applied = vm.json(0, "xen-pmem-report apply --early --all --json")?;
@@ -175,9 +168,7 @@ pub(super) fn lives(run: &Run<'_>) -> Result<()> {
     );
     run.power_off(vm)?;
 
-    let mut vm = boot(run, Kind::Xen, &cxl, &[NO_HYPERVISOR, ACCEPTED])?;
-    vm.start_xenstored(&run.manifest.xen_version)?;
-    create_region(&mut vm, "mem0")?;
+    let mut vm = dom0_with_region(run, &cxl, &[NO_HYPERVISOR, ACCEPTED])?;
     vm.run("xen-pmem-report apply --early --all")?;
     run.step("a region that is destroyed under Xen's structures is missed");
     vm.run("cxl disable-region region0")?;
@@ -196,11 +187,8 @@ pub(super) fn lives(run: &Run<'_>) -> Result<()> {
 /// A guest has a partition of CXL memory.
 pub(super) fn guest(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 1)?;
-    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
-    run.step("bare Linux prepares it");
-    let prepared = prepare(&mut vm)?;
-    let uuid = prepared["uuid"].as_str().context("no UUID")?.to_owned();
-    run.power_off(vm)?;
+    let prepared = prepared_by_bare_linux(run, &cxl)?;
+    let uuid = prepared["uuid"].as_str().context("no UUID")?;
 
     let (kernel, kernel_size) = xen_guest::kernel_nvdimm(run)?;
     let mut config = Config::new(Kind::Xen, vec![Nvdimm::unlabelled(&kernel)]);
@@ -236,9 +224,12 @@ pub(super) fn guest(run: &Run<'_>) -> Result<()> {
     vm.run("xl create /tmp/guest.cfg")?;
     let refused = vm.exec(&["mount", "-t", "ext4", &format!("{disk}p1"), "/mnt"], "")?;
     ensure!(refused.code != Some(0), "Dom0 mounts what a guest has");
-    poll::until("the guest has ended", GUEST_LIMIT, || {
-        Ok((vm.exec(&["xl", "domid", "guest"], "")?.code != Some(0)).then_some(()))
+    // Its claim goes a moment after the domain: xl's process releases it.
+    poll::until("the guest has ended, and its claim is released", GUEST_LIMIT, || {
+        let claims = vm.json(0, "xen-pmem-report guest list --json")?;
+        Ok(claims["claims"].as_array().is_some_and(Vec::is_empty).then_some(()))
     })?;
+    vm.run_for(1, "xl domid guest")?;
     linux_guest::has_said(&mut vm, &[&format!("greeting: {TEXT}"), "wrote", "is done"])?;
     run.step("Dom0 finds what the guest wrote");
     vm.run(&format!("mount -t ext4 {disk}p1 /mnt"))?;
@@ -251,11 +242,8 @@ pub(super) fn guest(run: &Run<'_>) -> Result<()> {
 /// An installed Dom0 reports a region as soon as an administrator has made it.
 pub(super) fn installed(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 1)?;
-    let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
-    run.step("bare Linux prepares it");
-    let prepared = prepare(&mut vm)?;
-    let uuid = prepared["uuid"].as_str().context("no UUID")?.to_owned();
-    run.power_off(vm)?;
+    let prepared = prepared_by_bare_linux(run, &cxl)?;
+    let uuid = prepared["uuid"].as_str().context("no UUID")?;
 
     run.step("boot the installed system");
     let mut vm = run.boot_as(Config {
@@ -334,6 +322,23 @@ fn boot_as(run: &Run<'_>, config: Config) -> Result<Vm> {
     for number in 0..devices {
         vm.wait_for(&format!("/sys/bus/cxl/devices/mem{number}"))?;
     }
+    Ok(vm)
+}
+
+/// Boots Linux alone, which prepares the first device, and turns it off. Returns what scan said about it.
+fn prepared_by_bare_linux(run: &Run<'_>, cxl: &Cxl) -> Result<Value> {
+    let mut vm = boot(run, Kind::Bare, cxl, &[])?;
+    run.step("bare Linux prepares it");
+    let prepared = prepare(&mut vm)?;
+    run.power_off(vm)?;
+    Ok(prepared)
+}
+
+/// Boots a Dom0 with xenstored and a region of the first device, before any driver of block devices.
+fn dom0_with_region(run: &Run<'_>, cxl: &Cxl, xen: &[&str]) -> Result<Vm> {
+    let mut vm = boot(run, Kind::Xen, cxl, xen)?;
+    vm.start_xenstored(&run.manifest.xen_version)?;
+    create_region(&mut vm, "mem0")?;
     Ok(vm)
 }
 

@@ -3,11 +3,11 @@
 //! gptman encodes; its `update_from` would set the first usable block back to the end of the entries, so the headers are made
 //! field by field. Source: UEFI Specification 2.10, chapter 5.
 
+use crate::entries::{Partitions, Undecodable, entries_of};
 use crate::places::Shape;
-use crate::promise::Partitions;
 use crate::step::{self, Step};
 use gptman::{GPTHeader, GPTPartitionEntry};
-use std::io::{self, Read as _, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use uuid::Uuid;
 use xen_pmem_format::mbr::{self, BlockZero};
 use xen_pmem_format::read::ReadAt;
@@ -49,13 +49,8 @@ pub enum Unfit {
     #[error("the partition table's geometry is beyond what 64 bits can hold")]
     Overflow,
     /// An entry cannot be decoded.
-    #[error("entry {number} of the partition table cannot be decoded: {reason}")]
-    Entry {
-        /// The number of the entry: the first one has the number 1.
-        number: u32,
-        /// Why it cannot be decoded.
-        reason: String,
-    },
+    #[error(transparent)]
+    Entry(#[from] Undecodable),
     /// The last partition reaches into the bytes of the backup table.
     #[error(
         "partition {number} ends at offset {end}, which leaves no room for the backup of the partition table behind it: make the device at least {least} bytes large again (an image: truncate -s {least} FILE), or end that partition at offset {bound} (shrink first what is on it), then try again", least = .least.0
@@ -250,9 +245,6 @@ impl Tables {
     }
 }
 
-/// gptman reads an entry into a buffer of its own, larger structure: what must follow it.
-const ENTRY_SLACK: usize = 256;
-
 /// Returns the header of a table as gptman has it: 92 bytes, even if there is a larger one.
 pub fn header_of(table: &Table) -> GPTHeader {
     let header = table.header();
@@ -273,29 +265,6 @@ pub fn header_of(table: &Table) -> GPTHeader {
         size_of_partition_entry: header.entry_size,
         partition_entry_array_crc32: header.entries_checksum,
     }
-}
-
-/// Returns the entries of a table as gptman has them.
-///
-/// # Errors
-///
-/// If one cannot be decoded.
-pub fn entries_of(table: &Table) -> Result<Vec<GPTPartitionEntry>, Unfit> {
-    let unused = GPTPartitionEntry::empty();
-    let entries = (1..).zip(table.entries());
-    entries
-        .map(|(number, bytes)| {
-            // Most entries are all zeros, and to decode these would take longer than everything else.
-            if bytes.iter().all(|byte| *byte == 0) {
-                return Ok(unused.clone());
-            }
-            let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
-            GPTPartitionEntry::read_from(&mut padded).map_err(|error| Unfit::Entry {
-                number,
-                reason: error.to_string(),
-            })
-        })
-        .collect()
 }
 
 /// Block 0 of a device whose table is changed: a hybrid MBR as it is, for its other records are somebody's; otherwise a new protective one.

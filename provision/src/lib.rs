@@ -16,6 +16,7 @@ pub mod cli;
 pub mod commit;
 pub mod device;
 pub mod document;
+pub mod entries;
 pub mod fsdax;
 pub mod geometry;
 pub mod gpt;

@@ -1,7 +1,6 @@
 //! What a command promises of the device that it leaves behind.
 
-use crate::gpt::{self, Unfit};
-use gptman::GPTPartitionEntry;
+use crate::entries::Partitions;
 use uuid::Uuid;
 use xen_pmem_format::copies::Reading;
 use xen_pmem_format::inspect::{Inspection, State};
@@ -29,28 +28,6 @@ pub enum Promise {
     },
     /// These bytes are there.
     Bytes(Vec<(DeviceOffset, Vec<u8>)>),
-}
-
-/// The entries in use of a partition table, each with its number. Two are the same if number, range, type, GUID, attributes and name
-/// are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partitions(Vec<(u32, GPTPartitionEntry)>);
-
-impl Partitions {
-    /// Returns the entries in use among `entries`.
-    pub fn of(entries: &[GPTPartitionEntry]) -> Self {
-        let numbered = (1..).zip(entries).filter(|(_, entry)| entry.is_used());
-        Self(numbered.map(|(number, entry)| (number, entry.clone())).collect())
-    }
-
-    /// Returns the entries in use of a table.
-    ///
-    /// # Errors
-    ///
-    /// If one cannot be decoded.
-    pub fn of_table(table: &Table) -> Result<Self, Unfit> {
-        Ok(Self::of(&gpt::entries_of(table)?))
-    }
 }
 
 impl Promise {

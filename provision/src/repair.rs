@@ -5,11 +5,12 @@
 
 use crate::all_copies;
 use crate::commit::{self, Content};
+use crate::entries::Partitions;
 use crate::gpt::{Tables, Unfit, block_0};
 use crate::overlay::Overlay;
 use crate::places::Shape;
 use crate::plan::{self, Before, Plan, Refusal};
-use crate::promise::{Partitions, Promise};
+use crate::promise::Promise;
 use std::io;
 use xen_pmem_format::inspect::{Inspection, State, inspect};
 use xen_pmem_format::read::ReadAt;
@@ -80,7 +81,10 @@ fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]
         entries: table.header().entries,
     };
     if inspection.state == State::Prepared {
-        return Ok(Plan::nothing(promise(Partitions::of_table(table)?), shape));
+        return Ok(Plan::nothing(
+            promise(Partitions::of_table(table).map_err(Unfit::from)?),
+            shape,
+        ));
     }
     let mut steps = Vec::new();
     if tables_are_flawed(inspection) {
@@ -98,7 +102,7 @@ fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]
     steps.extend(found.iter().flat_map(|found| commit::erase(found.which, found.offset)));
     Ok(Plan {
         steps,
-        promise: promise(Partitions::of_table(table)?),
+        promise: promise(Partitions::of_table(table).map_err(Unfit::from)?),
         shape,
         writable: all_copies::places(&found),
         taken: Vec::new(),

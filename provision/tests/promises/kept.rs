@@ -12,7 +12,7 @@ use xen_pmem_format::inspect::{Inspection, State};
 use xen_pmem_format::superblock::{UnixTime, Which};
 use xen_pmem_format::units::{Bytes, LbaSize};
 use xen_pmem_provision::backup::Backup;
-use xen_pmem_provision::gpt::entries_of;
+use xen_pmem_provision::entries::entries_of;
 use xen_pmem_provision::plan::{Before, Plan};
 use xen_pmem_provision::{init, remove, repair, resize, restore};
 

@@ -5,9 +5,10 @@ use crate::disk::Disk;
 use xen_pmem_format::superblock::Which;
 use xen_pmem_format::table::Place;
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange, LbaSize};
+use xen_pmem_provision::entries::Partitions;
 use xen_pmem_provision::places::Part;
 use xen_pmem_provision::plan::{Before, Plan, Refusal};
-use xen_pmem_provision::promise::{Partitions, Promise};
+use xen_pmem_provision::promise::Promise;
 use xen_pmem_provision::remove;
 use xen_pmem_provision::step::Step;
 

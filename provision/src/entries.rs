@@ -2,7 +2,7 @@
 
 use gptman::GPTPartitionEntry;
 use std::io::Read as _;
-use xen_pmem_format::table::Table;
+use xen_pmem_format::table::{EntryBytes, Table};
 
 /// An entry that gptman cannot decode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,12 +32,22 @@ impl Partitions {
     ///
     /// If one cannot be decoded.
     pub fn of_table(table: &Table) -> Result<Self, Undecodable> {
-        Ok(Self::of(&entries_of(table)?))
+        let mut used = Vec::new();
+        for (number, bytes) in (1..).zip(table.entries()) {
+            match decoded(number, bytes)? {
+                Some(entry) if entry.is_used() => used.push((number, entry)),
+                _ => {}
+            }
+        }
+        Ok(Self(used))
     }
 }
 
 /// gptman reads an entry into a buffer of its own, larger structure: what must follow it.
 const ENTRY_SLACK: usize = 256;
+
+/// An entry that is all zeros.
+const UNUSED: EntryBytes = [0; size_of::<EntryBytes>()];
 
 /// Returns the entries of a table as gptman has them.
 ///
@@ -48,16 +58,19 @@ pub fn entries_of(table: &Table) -> Result<Vec<GPTPartitionEntry>, Undecodable> 
     let unused = GPTPartitionEntry::empty();
     let entries = (1..).zip(table.entries());
     entries
-        .map(|(number, bytes)| {
-            // Most entries are all zeros, and to decode these would take longer than everything else.
-            if bytes.iter().all(|byte| *byte == 0) {
-                return Ok(unused.clone());
-            }
-            let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
-            GPTPartitionEntry::read_from(&mut padded).map_err(|error| Undecodable {
-                number,
-                reason: error.to_string(),
-            })
-        })
+        .map(|(number, bytes)| Ok(decoded(number, bytes)?.unwrap_or_else(|| unused.clone())))
         .collect()
+}
+
+/// Decodes the entry with this number; `None` if it is all zeros. Most are, and decoding them would take longer than everything else.
+fn decoded(number: u32, bytes: &EntryBytes) -> Result<Option<GPTPartitionEntry>, Undecodable> {
+    if *bytes == UNUSED {
+        return Ok(None);
+    }
+    let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
+    let entry = GPTPartitionEntry::read_from(&mut padded).map_err(|error| Undecodable {
+        number,
+        reason: error.to_string(),
+    })?;
+    Ok(Some(entry))
 }

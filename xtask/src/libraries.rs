@@ -25,7 +25,7 @@ fn needed(bytes: &[u8]) -> Result<Vec<String>> {
     let strings = sections.strings(endian, bytes, link)?;
     entries
         .iter()
-        .filter(|entry| entry.tag32(endian) == Some(DT_NEEDED))
+        .filter(|entry| entry.tag(endian) == DT_NEEDED)
         .map(|entry| {
             let name = entry.string(endian, strings)?;
             Ok(String::from_utf8(name.to_vec())?)

@@ -17,6 +17,10 @@ use std::time::Duration;
 const TEXT: &str = "written to CXL memory";
 /// The size of a device's label area.
 const LABELS: u64 = image::MIB;
+/// The serial number of the first device: [`crate::machine`] counts them from its slot on.
+const FIRST: u64 = 2;
+/// The serial number of the second device.
+const SECOND: u64 = 3;
 /// Drivers of CXL memory, down to the bus of its regions.
 const DRIVERS: &str = "modprobe --all cxl_acpi cxl_pci cxl_port cxl_mem cxl_pmem libnvdimm";
 /// Drivers of block devices.
@@ -26,7 +30,7 @@ const NO_HYPERVISOR: &str = "dom0-cpuid=no-hypervisor";
 /// Xen's word that lets it accept CXL memory.
 const ACCEPTED: &str = "pmem=cxl";
 
-/// What a bare machine does with CXL memory.
+/// Shows what a bare machine does with CXL memory.
 pub(super) fn bare(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 2)?;
     let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
@@ -46,9 +50,9 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
 
     let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
     run.step("after a reboot a region of the second device takes the addresses of the first");
-    create_region(&mut vm, "mem1")?;
+    create_region(&mut vm, &[SECOND])?;
     run.step("the region of the first is back at another address, with the same reservation");
-    create_region(&mut vm, "mem0")?;
+    create_region(&mut vm, &[FIRST])?;
     vm.run(BLOCK_DRIVERS)?;
     let after = device(&mut vm)?;
     ensure!(
@@ -61,7 +65,7 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 2)?;
     let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
     run.step("two devices, interleaved");
-    create_region(&mut vm, "mem0 mem1")?;
+    create_region(&mut vm, &[FIRST, SECOND])?;
     create_namespace(&mut vm)?;
     vm.run(BLOCK_DRIVERS)?;
     device(&mut vm)?;
@@ -82,13 +86,13 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
         device.labels = None;
     }
     let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
-    create_region_of(&mut vm, "ram", "mem0")?;
+    create_region_of(&mut vm, "ram", &[FIRST])?;
     vm.run(BLOCK_DRIVERS)?;
     vm.run_for(4, "xen-pmem-discover scan")?;
     run.power_off(vm)
 }
 
-/// What a Dom0 on stock Xen does with it.
+/// Shows what a Dom0 on stock Xen does with it.
 pub(super) fn report(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 1)?;
     let mut vm = boot(run, Kind::Xen, &cxl, &[NO_HYPERVISOR])?;
@@ -111,7 +115,7 @@ pub(super) fn report(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)
 }
 
-/// Xen lives in CXL memory.
+/// Shows that Xen lives in CXL memory.
 pub(super) fn lives(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 1)?;
     let file = &cxl.devices.first().context("no device")?.file;
@@ -184,7 +188,7 @@ pub(super) fn lives(run: &Run<'_>) -> Result<()> {
     run.leave(vm)
 }
 
-/// A guest has a partition of CXL memory.
+/// Shows that a guest has a partition of CXL memory.
 pub(super) fn guest(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 1)?;
     let prepared = prepared_by_bare_linux(run, &cxl)?;
@@ -196,7 +200,7 @@ pub(super) fn guest(run: &Run<'_>) -> Result<()> {
     config.xen = [NO_HYPERVISOR, ACCEPTED].map(str::to_owned).to_vec();
     let mut vm = boot_as(run, config.with_guests())?;
     vm.start_xenstored(&run.manifest.xen_version)?;
-    create_region(&mut vm, "mem0")?;
+    create_region(&mut vm, &[FIRST])?;
     vm.run("xen-pmem-report apply --early --all")?;
     vm.load_nvdimm_drivers()?;
     vm.run("modprobe --all dm-mod")?;
@@ -239,7 +243,7 @@ pub(super) fn guest(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)
 }
 
-/// An installed Dom0 reports a region as soon as an administrator has made it.
+/// Shows that an installed Dom0 reports a region as soon as an administrator has made it.
 pub(super) fn installed(run: &Run<'_>) -> Result<()> {
     let cxl = memory(run, 1)?;
     let prepared = prepared_by_bare_linux(run, &cxl)?;
@@ -338,26 +342,37 @@ fn prepared_by_bare_linux(run: &Run<'_>, cxl: &Cxl) -> Result<Value> {
 fn dom0_with_region(run: &Run<'_>, cxl: &Cxl, xen: &[&str]) -> Result<Vm> {
     let mut vm = boot(run, Kind::Xen, cxl, xen)?;
     vm.start_xenstored(&run.manifest.xen_version)?;
-    create_region(&mut vm, "mem0")?;
+    create_region(&mut vm, &[FIRST])?;
     Ok(vm)
 }
 
-/// Makes a region of all memory of these devices. Their drivers may still be at work: tries for a while.
-fn create_region(vm: &mut Vm, devices: &str) -> Result<()> {
+/// Makes a region of all memory of the devices with these serial numbers. Their drivers may still be at work: tries for a while.
+fn create_region(vm: &mut Vm, devices: &[u64]) -> Result<()> {
     create_region_of(vm, "pmem", devices)
 }
 
 /// Makes a region of this kind of memory.
-fn create_region_of(vm: &mut Vm, kind: &str, devices: &str) -> Result<()> {
-    let command = format!("cxl create-region -d decoder0.0 -t {kind} -m {devices}");
-    let argv: Vec<&str> = command.split_whitespace().collect();
+fn create_region_of(vm: &mut Vm, kind: &str, devices: &[u64]) -> Result<()> {
     let mut said = String::new();
     let made = poll::until("the region is made", Duration::from_secs(30), || {
-        let output = vm.exec(&argv, "")?;
+        let mut command = vec!["cxl", "create-region", "-d", "decoder0.0", "-t", kind, "-m"];
+        // The kernel numbers devices in the order in which their drivers are done, which is not the same after each boot.
+        let mut names = Vec::new();
+        for serial in devices {
+            let find = format!("cd /sys/bus/cxl/devices && grep -lx {serial:#x} mem*/serial");
+            let found = vm.exec(&["sh", "-c", &find], "")?.stdout;
+            let Some((name, _)) = found.split_once('/') else {
+                said = format!("no device has the serial number {serial:#x}");
+                return Ok(None);
+            };
+            names.push(name.to_owned());
+        }
+        command.extend(names.iter().map(String::as_str));
+        let output = vm.exec(&command, "")?;
         said = format!("{}{}", output.stdout, output.stderr);
         Ok((output.code == Some(0)).then_some(()))
     });
-    made.with_context(|| format!("`{command}` said {said}"))
+    made.with_context(|| format!("`cxl create-region` of {kind} memory: {said}"))
 }
 
 /// Makes a namespace in fsdax mode of the first region.
@@ -367,7 +382,7 @@ fn create_namespace(vm: &mut Vm) -> Result<()> {
 
 /// Makes a region and a namespace, prepares it and writes a file to its partition. Returns what scan says about it.
 fn prepare(vm: &mut Vm) -> Result<Value> {
-    create_region(vm, "mem0")?;
+    create_region(vm, &[FIRST])?;
     create_namespace(vm)?;
     vm.run(BLOCK_DRIVERS)?;
     device(vm)?;

@@ -22,7 +22,7 @@ mod bpf {
             return Err("clang is needed for the eBPF part (the feature `bpf`): apt-get install clang libelf-dev zlib1g-dev pkg-config".into());
         }
         let skeleton = PathBuf::from(std::env::var("OUT_DIR")?).join("watch.skel.rs");
-        // The kernel's own headers of the build machine's architecture; of its kernel nothing is taken.
+        // The user-space headers of the build machine's architecture; nothing comes from its running kernel.
         let mut arguments = [
             "-O2",
             "-Wall",

@@ -15,7 +15,7 @@ const SUPERBLOCKS: c_int = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 10;
 /// `BLKID_PARTS_FORCE_GPT | BLKID_PARTS_MAGIC`.
 const PARTITIONS: c_int = 1 << 1 | 1 << 3;
 
-/// `struct blkid_struct_probe`, of which only libblkid knows the content.
+/// `struct blkid_struct_probe`; only libblkid knows its content.
 #[repr(C)]
 struct Opaque {
     _private: [u8; 0],
@@ -54,7 +54,7 @@ impl<'f> Probe<'f> {
     ///
     /// # Errors
     ///
-    /// If there is no memory, or libblkid cannot use the file.
+    /// If memory runs out, or libblkid cannot use the file.
     pub(crate) fn new(file: &'f File, start: u64, size: u64) -> io::Result<Self> {
         let start = i64::try_from(start).map_err(io::Error::other)?;
         let size = i64::try_from(size).map_err(io::Error::other)?;
@@ -89,8 +89,8 @@ impl<'f> Probe<'f> {
     ///
     /// If libblkid fails.
     pub(crate) fn next(&mut self) -> io::Result<bool> {
-        // SAFETY: it is a probe of ours with its device set, and nobody else uses it at the same time. Strings of the signature
-        // before, which this invalidates, are not borrowed: `value` copies.
+        // SAFETY: it is our probe with its device set, and nothing else uses it at the same time. Strings of the signature before, which
+        // this invalidates, are not borrowed: `value` copies.
         match unsafe { blkid_do_probe(self.probe.as_ptr()) } {
             0 => Ok(true),
             1 => Ok(false),
@@ -101,7 +101,7 @@ impl<'f> Probe<'f> {
         }
     }
 
-    /// What libblkid says of the signature found last under this name.
+    /// Returns what libblkid says of the signature found last under this name.
     pub(crate) fn value(&self, name: &CStr) -> Option<String> {
         let mut data = ptr::null();
         // SAFETY: a probe of ours, a name that ends with NUL, a place for a pointer; the length may be null.

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why there is no time.
+/// Why the time is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// `SOURCE_DATE_EPOCH` says something else.
@@ -22,7 +22,7 @@ impl std::fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The time in seconds since 1970, or the one of `SOURCE_DATE_EPOCH`, for output that can be reproduced
+/// Returns the time in seconds since 1970, or the one of `SOURCE_DATE_EPOCH`, for output that can be reproduced
 /// (reproducible-builds.org/specs/source-date-epoch).
 ///
 /// # Errors

@@ -23,7 +23,7 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
-    /// The number that the process exits with.
+    /// Returns the number that the process exits with.
     pub const fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -43,19 +43,18 @@ impl From<ExitStatus> for std::process::ExitCode {
     }
 }
 
-/// What says how a tool ends that met it: errors and outcomes of the libraries, to which the tool that has them for a command line gives
-/// this meaning.
+/// The exit code that an error or an outcome leads to. The tool that shows it on a command line implements this.
 pub trait Exits {
-    /// How the tool ends.
+    /// Returns how the tool ends.
     fn exit_status(&self) -> ExitStatus;
 
-    /// What to do about it on the tool's command line, where that is not said already. It begins with the punctuation that joins it to
-    /// what happened (`": leave --partition out"`).
+    /// Returns what to do about it on the tool's command line, where that is not said already. It begins with the punctuation that joins it
+    /// to what happened (`": leave --partition out"`).
     fn advice(&self) -> Option<Cow<'static, str>> {
         None
     }
 
-    /// What people are told: what happened, and what to do.
+    /// Returns the message for people: what happened, and what to do.
     fn told(&self) -> String
     where
         Self: fmt::Display,

@@ -16,7 +16,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure that is said in `message`.
+    /// Returns a failure with this message.
     pub fn new(status: ExitStatus, message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -26,7 +26,7 @@ impl Failure {
 }
 
 impl Failure {
-    /// A failure of the ordinary kind: I/O and the like.
+    /// Returns a failure of the ordinary kind: I/O and the like.
     pub fn failed(error: impl fmt::Display) -> Self {
         Self::new(ExitStatus::Failed, error.to_string())
     }
@@ -57,7 +57,7 @@ pub fn end(program: &str, result: Result<ExitStatus, Failure>) -> ExitCode {
     }
 }
 
-/// Tells people something on standard error. Where that cannot be written to, nobody can be told.
+/// Writes a message for people to standard error. Ignores a failure to write there: no other place is left for a message.
 pub fn say(what: &dyn fmt::Display) {
     let _ = writeln!(io::stderr(), "{what}");
 }

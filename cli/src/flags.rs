@@ -26,7 +26,7 @@ impl Flags {
         log::start(self.verbose);
     }
 
-    /// Whether text for people is to be left out.
+    /// Returns whether to leave out text for people.
     pub fn is_quiet(self) -> bool {
         self.quiet
     }
@@ -35,7 +35,7 @@ impl Flags {
     ///
     /// # Errors
     ///
-    /// If standard output cannot be written to; a reader that has seen enough is no failure.
+    /// If standard output cannot be written to. A reader that closes it early is not a failure.
     pub fn print(self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
         let text = if self.json {
             serde_json::to_string_pretty(document).map_err(|error| unwritable(&error))? + "\n"
@@ -47,7 +47,7 @@ impl Flags {
         write(&text).map(|_| ())
     }
 
-    /// Prints one of many documents on a line of its own, at once; or the line for people that says the same.
+    /// Prints one of many documents on its own line, at once; or the line for people with the same content.
     ///
     /// # Errors
     ///

@@ -2,8 +2,8 @@
 //!
 //! # Where things are
 //!
-//! [`Flags`] are what every command takes: what it prints goes through them, and they start the log. A command ends with an
-//! [`exit::ExitStatus`] or a [`Failure`].
+//! [`Flags`] are the options of every command: it prints through them, and they start the log. A command ends with an [`exit::ExitStatus`]
+//! or a [`Failure`].
 
 pub mod clock;
 pub mod exit;

@@ -34,7 +34,7 @@ pub(crate) fn start(verbose: u8) {
     });
 }
 
-/// Whether standard error is systemd's journal, which keeps more of an event than a line (`systemd.exec(5)`, `JOURNAL_STREAM`).
+/// Returns whether standard error is systemd's journal, which keeps more of an event than a line (`systemd.exec(5)`, `JOURNAL_STREAM`).
 pub fn in_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
@@ -58,7 +58,7 @@ impl Late {
                 .with_ansi(io::stderr().is_terminal())
                 .with_target(false)
                 .without_time()
-                // It would tell of a line that cannot be written by a macro that panics where that cannot be written either.
+                // It reports a line that cannot be written with a macro that panics if that fails, too.
                 .log_internal_errors(false)
                 .into()
         })

@@ -27,7 +27,7 @@ pub(crate) fn write(text: &str) -> Result<Printed, Failure> {
     }
 }
 
-/// Whether standard output shows colours: a terminal that has them, unless `NO_COLOR` is set to anything but nothing (no-color.org).
+/// Returns whether standard output shows colours: it is a terminal that has them, and `NO_COLOR` is unset or empty (no-color.org).
 pub fn has_colours() -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let dumb = set("TERM").is_some_and(|terminal| terminal == "dumb");

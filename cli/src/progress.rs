@@ -22,7 +22,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Nothing has been read yet. `what_for` says to people why it is.
+    /// Creates the progress of a reader that has read nothing yet. `what_for` says to people why it reads.
     pub fn new(what_for: &'static str) -> Self {
         Self {
             what_for,
@@ -44,12 +44,12 @@ impl Reading {
         }
     }
 
-    /// How many bytes have been read.
+    /// Returns how many bytes have been read.
     pub fn read(&self) -> u64 {
         self.read.get()
     }
 
-    /// Whether people see it: it takes long.
+    /// Returns whether people see it: it takes long.
     pub fn is_shown(&self) -> bool {
         self.bar.get().is_some()
     }
@@ -63,18 +63,18 @@ impl Drop for Reading {
     }
 }
 
-/// How many of so many bytes are done. Cleared when it is dropped.
+/// A bar that shows how many of a number of bytes are done. Cleared when it is dropped.
 #[derive(Debug)]
 pub struct Share(ProgressBar);
 
 impl Share {
-    /// `done` bytes of `total` are done. `doing` says what is done with them.
+    /// Creates a bar at `done` of `total` bytes. `doing` says what the program does with them.
     pub fn new(doing: &'static str, total: u64, done: u64) -> Self {
         let bar = ProgressBar::new(total).with_position(done).with_message(doing);
         Self(styled(bar, SHARE))
     }
 
-    /// Nobody sees it.
+    /// Creates a bar that nobody sees.
     pub fn hidden() -> Self {
         Self(ProgressBar::hidden())
     }
@@ -91,7 +91,7 @@ impl Drop for Share {
     }
 }
 
-/// That something is waited for. Cleared when it is dropped.
+/// A line that says what the program waits for. Cleared when it is dropped.
 #[derive(Debug)]
 pub struct Waiting(ProgressBar);
 
@@ -110,7 +110,7 @@ impl Drop for Waiting {
     }
 }
 
-/// A bar in this style. Without a style of its own it is drawn in the library's.
+/// Returns a bar in this style, or in the library's style if this one is not valid.
 fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),

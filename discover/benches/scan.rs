@@ -15,7 +15,7 @@ use xen_pmem_nvdimm::sysfs::SysfsRoot;
 /// The tree that was recorded of a Dom0 with eight NVDIMMs: a line for each file (F) or link (L), its path and content.
 const EIGHT: &str = include_str!("../tests/recorded/eight-xen.tree");
 
-/// The recorded host, with blank images in place of its devices.
+/// Measures a scan of the recorded host, with blank images in place of its devices.
 fn recorded(root: &Path) {
     let sys = root.join("sys");
     for line in EIGHT.lines() {
@@ -36,7 +36,7 @@ fn recorded(root: &Path) {
     }
 }
 
-/// A region with so many namespaces in mode devdax.
+/// Makes a region with `count` namespaces in mode devdax.
 fn synthetic(root: &Path, count: u64) {
     const SIZE: u64 = 64 << 20;
     let bus = root.join("sys/devices/ndbus0");

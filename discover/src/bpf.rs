@@ -1,7 +1,6 @@
 //! The eBPF half: devices' events from the kernel's own functions, and writes to what is reserved for Xen.
 //!
-//! The programs are in `bpf/watch.bpf.c`: one object for all kernels with BTF, of which only the programs that are needed are
-//! loaded.
+//! The programs are in `bpf/watch.bpf.c`: one object for all kernels with BTF. Only the programs that are needed are loaded.
 
 pub mod hints;
 mod kernel;
@@ -27,7 +26,7 @@ mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/watch.skel.rs"));
 }
 
-/// Why there is no eBPF here.
+/// Why eBPF is not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
@@ -63,13 +62,13 @@ impl From<libbpf_rs::Error> for Unavailable {
     }
 }
 
-/// What libbpf last said of a program that the verifier refuses: which one, and the verifier's last words on it.
+/// libbpf's last message about a program that the verifier refuses: its name, and the end of the verifier's log.
 static REFUSED: Mutex<Option<String>> = Mutex::new(None);
 
 /// What begins and ends the verifier's log in libbpf's messages.
 const VERIFIER_LOG: (&str, &str) = ("-- BEGIN PROG LOAD LOG --", "-- END PROG LOAD LOG --");
 
-/// The program and the reason in a message of libbpf's that has a verifier's log; `None` for any other message.
+/// Returns the program and the reason in a message of libbpf's that has a verifier's log; `None` for any other message.
 fn refusal(message: &str) -> Option<String> {
     let (before, rest) = message.split_once(VERIFIER_LOG.0)?;
     let (log, _) = rest.split_once(VERIFIER_LOG.1)?;

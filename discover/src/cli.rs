@@ -44,7 +44,7 @@ enum Command {
     Monitor(monitor::Arguments),
 }
 
-/// The whole command line, for manuals and completions.
+/// Returns the whole command line, for manuals and completions.
 pub fn command() -> clap::Command {
     Cli::command()
 }
@@ -68,7 +68,7 @@ pub(crate) const PROGRAM: &str = "xen-pmem-discover";
 #[cfg(not(feature = "bpf"))]
 pub(crate) const NO_BPF: &str = "this program was built without eBPF support (the feature `bpf`)";
 
-/// A failure of the system's.
+/// Returns a failure of the system's.
 pub(crate) fn failed(message: String) -> Failure {
     Failure::new(ExitStatus::Failed, message)
 }

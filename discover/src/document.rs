@@ -48,7 +48,7 @@ pub struct Device {
     pub reserved: Option<Span>,
     /// The partitions, in the order of their addresses.
     pub partitions: Vec<Partition>,
-    /// Why the state is what it is; absent if all is well.
+    /// The reason for the state; absent if the device is sound.
     pub reason: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub enum State {
 }
 
 impl State {
-    /// The word that documents use.
+    /// Returns the word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Prepared => "prepared",
@@ -80,7 +80,7 @@ impl State {
         }
     }
 
-    /// Whether there is a reservation to report.
+    /// Returns whether there is a reservation to report.
     pub const fn is_reportable(self) -> bool {
         matches!(self, Self::Prepared | Self::Degraded)
     }

@@ -1,7 +1,7 @@
 //! Following devices as they come, change and go.
 //!
-//! A [`Source`] says when to look; what happened is told by comparing what is there with what was there ([`changes`]). So the
-//! events do not depend on the source, and nothing is lost if a source loses something: it says "look" and the next look finds all.
+//! A [`Source`] says when to look; a comparison of the devices with those of the last look ([`changes`]) says what happened. So the events
+//! do not depend on the source, and a source may lose something: it says "look" and the next look finds everything.
 
 pub mod changes;
 pub mod netlink;
@@ -29,14 +29,14 @@ pub enum Hint {
 
 /// Something that notices that devices change.
 pub trait Source {
-    /// Readable as soon as there is a hint.
+    /// Returns a file descriptor that is readable as soon as there is a hint.
     fn fd(&self) -> BorrowedFd<'_>;
 
     /// Takes the hints that there are, without waiting. None: nothing that matters here.
     ///
     /// # Errors
     ///
-    /// If the source has broken. That it has lost hints is no error but a hint.
+    /// If the source fails. A loss of hints is not an error but a hint.
     fn drain(&mut self) -> io::Result<Vec<Hint>>;
 }
 
@@ -73,7 +73,7 @@ pub struct Monitor<S> {
 }
 
 impl<S: Source> Monitor<S> {
-    /// A monitor that has seen nothing yet. The source is open already: what happens from now on is not missed.
+    /// Returns a monitor that has seen nothing yet. The source is open already: what happens from now on is not missed.
     pub fn new(options: Options, source: S) -> Self {
         Self {
             options: Options {
@@ -87,12 +87,12 @@ impl<S: Source> Monitor<S> {
         }
     }
 
-    /// Readable as soon as [`look`](Self::look) may have something to tell.
+    /// Returns a file descriptor that is readable as soon as [`look`](Self::look) may have something to report.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.source.fd()
     }
 
-    /// How long to wait at most before looking without being told to.
+    /// Returns how long to wait at most before looking without being told to.
     pub fn patience(&self) -> Option<Duration> {
         if !self.started {
             Some(Duration::ZERO)
@@ -103,7 +103,7 @@ impl<S: Source> Monitor<S> {
         }
     }
 
-    /// What has happened since the last look; the first one tells of all that is there.
+    /// Returns what has happened since the last look; the first call reports all devices.
     ///
     /// # Errors
     ///
@@ -128,12 +128,12 @@ impl<S: Source> Monitor<S> {
         Ok(events)
     }
 
-    /// The devices that could not be read at the last look, and why. They count as they were before.
+    /// Returns the devices that could not be read at the last look, and why. They count as they were before.
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
 
-    /// All devices as they were at the last look.
+    /// Returns all devices as they were at the last look.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.known.devices()
     }
@@ -148,7 +148,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    /// A source that says what it is told to.
+    /// A source that gives the hints that it was made with.
     struct Told(fs::File, Vec<Vec<Hint>>);
 
     impl Source for Told {
@@ -166,7 +166,7 @@ mod tests {
         fs::write(directory.join(attribute), content).unwrap();
     }
 
-    /// A raw namespace of a mebibyte with an image as its device.
+    /// Adds a raw namespace of a mebibyte with an image as its device.
     fn plug(root: &Path, number: u32) {
         let region = root.join(format!("sys/devices/region{number}"));
         let base = format!("{:#x}", (u64::from(number) + 1) << 32);
@@ -232,7 +232,7 @@ mod tests {
         monitor.source.1.push(vec![Hint::Removed("pmem0".to_owned())]);
         assert_eq!(told(&mut monitor), [pmem0(What::Gone)]);
 
-        // A node that cannot be read for a moment is no device that has gone.
+        // A node that cannot be read for a moment does not mean that the device has gone.
         let node = root.join("dev/pmem1");
         fs::rename(&node, root.join("dev/away")).unwrap();
         monitor.source.1.push(vec![Hint::Look]);

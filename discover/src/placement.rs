@@ -9,7 +9,7 @@ use xen_pmem_format::superblock::SuperBlock;
 use xen_pmem_format::units::{Address, Bytes, DeviceRange, PhysAddr, PhysRange, SUPERPAGE};
 use xen_pmem_nvdimm::platform::Platform;
 
-/// What is known of where a block device, or an image, lies.
+/// The known facts about where a block device, or an image, lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// Its node or path.
@@ -91,14 +91,14 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    /// Whether the reservation must not be believed. One that is merely too small for the entry sizes that it was planned with
-    /// may suffice for the Xen that runs: that is the hypervisor's to say.
+    /// Returns whether the reservation must not be believed. One that is only too small for the entry sizes that it was planned with may
+    /// suffice for the Xen that runs: the hypervisor decides.
     fn is_damage(&self) -> bool {
         !matches!(self, Self::TooSmall { .. })
     }
 }
 
-/// The device's part of the document.
+/// Returns the device's part of the document.
 pub fn judge(placement: &Placement, inspection: &Inspection) -> Device {
     let device_range = PhysRange::new(placement.start, inspection.device_size);
     let mut device = Device {
@@ -153,7 +153,7 @@ pub fn judge(placement: &Placement, inspection: &Inspection) -> Device {
     device
 }
 
-/// The physical addresses of `range`, part of the device at `device_range`; `None` if it is not part of it.
+/// Returns the physical addresses of `range`, part of the device at `device_range`; `None` if it is not part of it.
 fn physical(device_range: PhysRange, range: DeviceRange) -> Option<PhysRange> {
     range
         .placed_at(device_range.base())

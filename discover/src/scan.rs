@@ -28,8 +28,8 @@ pub struct Options {
     pub devices: Vec<PathBuf>,
     /// Whether namespaces without a device are left out.
     pub devices_only: bool,
-    /// Physical memory (`/dev/mem`): if it is given, namespaces without a driver are read through it, and where libnvdimm knows of
-    /// none the firmware's table is asked.
+    /// Physical memory (`/dev/mem`). With it, namespaces without a driver are read, and where libnvdimm has no region the firmware's table
+    /// is read.
     pub memory: Option<PathBuf>,
 }
 
@@ -38,11 +38,11 @@ pub struct Options {
 pub struct Outcome {
     /// What was found.
     pub scan: document::Scan,
-    /// The devices of which nothing can be said, and why.
+    /// The devices that could not be read, and why.
     pub failures: Vec<Failure>,
 }
 
-/// A device of which nothing can be said.
+/// A device that could not be read.
 #[derive(Debug)]
 pub struct Failure {
     /// Its node, or the name of its namespace.
@@ -55,13 +55,13 @@ pub struct Failure {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The given root is no sysfs.
+    /// The given root does not contain a sysfs.
     #[error("{} is not a sysfs tree: it has no directory `bus`", .0.display())]
     NoSysfs(PathBuf),
-    /// sysfs does not say what it should.
+    /// sysfs lacks an attribute, or it has an unexpected value.
     #[error(transparent)]
     Sysfs(#[from] sysfs::Error),
-    /// The node is not what it should be.
+    /// The node is not a node of this device.
     #[error(transparent)]
     Node(#[from] node::Error),
     /// The device or the image could not be read.
@@ -78,7 +78,7 @@ pub enum Error {
     /// The firmware's table is not one.
     #[error(transparent)]
     Firmware(#[from] firmware::Error),
-    /// The image does not fit where it is said to lie.
+    /// The image does not fit at its stated address.
     #[error("an image of {size} at physical address {base} would end beyond 64 bits")]
     Base {
         /// The given address.
@@ -91,7 +91,7 @@ pub enum Error {
     NotAnImage,
 }
 
-/// Physical memory is shown to root only.
+/// Returns advice: the kernel shows physical memory to root only.
 fn memory_advice(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied {
         " (run as root; a kernel locked down by Secure Boot does not allow it at all)"
@@ -233,7 +233,7 @@ fn open_memory(path: &Path) -> Result<PhysicalMemory, Error> {
     })
 }
 
-/// What a namespace is; `None` if its device vanished meanwhile.
+/// Returns what a namespace is; `None` if its device vanished meanwhile.
 fn look_at(options: &Options, memory: Option<&PhysicalMemory>, namespace: &Namespace) -> Result<Option<Device>, Error> {
     let nodes = &options.nodes;
     if let Some(obstacle) = &namespace.obstacle {
@@ -255,7 +255,7 @@ fn look_at(options: &Options, memory: Option<&PhysicalMemory>, namespace: &Names
     }
 }
 
-/// A namespace without a driver: judged as the block device that it will be.
+/// Returns a namespace without a driver: judged as the block device that it will be.
 fn inspect_memory(memory: &PhysicalMemory, namespace: &Namespace, unbound: &Unbound) -> Result<Device, Error> {
     let window = memory.window(namespace.range, &unbound.bad);
     let (mode, range) = match unbound::foresee(unbound, namespace.range, &window)? {
@@ -311,7 +311,7 @@ fn unsupported(nodes: &Nodes, namespace: &Namespace, mode: mode::Mode, obstacle:
     }
 }
 
-/// The path of a namespace's node, or its own name if it has none.
+/// Returns the path of a namespace's node, or its own name if it has none.
 fn shown_name(nodes: &Nodes, namespace: &Namespace) -> String {
     match namespace.node() {
         Some(node) => nodes.path(node).display().to_string(),

@@ -10,7 +10,7 @@ use assert_cmd::Command;
 use std::fs::File;
 use std::time::Duration;
 
-/// What the program says on standard error when it ends with this code.
+/// Returns what the program says on standard error when it ends with this code.
 fn said(code: i32, arguments: &[&str]) -> String {
     let mut command = Command::cargo_bin("xen-pmem-discover").unwrap();
     let assert = command

@@ -1,13 +1,13 @@
 //! CRC-32C (Castagnoli), the checksum of a super block copy.
 
-/// The CRC-32C of `parts`, as if they were one run of bytes.
+/// Returns the CRC-32C of `parts`, as if they were one run of bytes.
 #[cfg(feature = "std")]
 pub(crate) fn crc32c(parts: &[&[u8]]) -> u32 {
     parts.iter().fold(0, |crc, part| ::crc32c::crc32c_append(crc, part))
 }
 
-/// The CRC-32C of `parts`, as if they were one run of bytes. Without `std` there is no detection of the processor's own
-/// instruction; this is the table-driven form.
+/// Returns the CRC-32C of `parts`, as if they were one run of bytes. Uses a table: without `std` the processor's own instruction cannot be
+/// detected.
 #[cfg(any(test, not(feature = "std")))]
 #[cfg_attr(all(test, feature = "std"), allow(dead_code))]
 pub(crate) fn crc32c_portable(parts: &[&[u8]]) -> u32 {

@@ -7,7 +7,7 @@ use crate::superblock::{NotACopy, SuperBlock, Which};
 pub enum Reading {
     /// The device failed to read it.
     IoError,
-    /// There is none: no signature, or its place lies in a partition.
+    /// It is missing: there is no signature, or its place lies in a partition.
     Missing,
     /// A signature, but not a valid copy.
     Corrupt(NotACopy),
@@ -20,7 +20,7 @@ pub enum Reading {
     Ambiguous(SuperBlock),
 }
 
-/// What became of one copy, in the words of `show --json`.
+/// The state of one copy, in the words of `show --json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Valid and current.
@@ -36,7 +36,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The word that documents use.
+    /// Returns the word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Valid => "valid",
@@ -93,7 +93,7 @@ pub fn judge(primary: Reading, backup: Reading, same_content: bool) -> Belief {
     }
 }
 
-/// What became of the copy `which`, given the `verdict` on both.
+/// Returns the state of the copy `which`, given the `verdict` on both.
 pub fn status(which: Which, reading: Reading, verdict: Belief) -> Status {
     match reading {
         Reading::IoError => Status::IoError,

@@ -34,7 +34,7 @@ pub enum State {
 }
 
 impl State {
-    /// The word that documents use.
+    /// Returns the word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Prepared => "prepared",
@@ -52,7 +52,7 @@ pub struct CopyReport {
     pub which: Which,
     /// Where it was looked for, or found.
     pub offset: DeviceOffset,
-    /// What became of it.
+    /// Its state.
     pub status: Status,
     /// What was read.
     pub reading: Reading,
@@ -62,7 +62,7 @@ pub struct CopyReport {
 }
 
 impl CopyReport {
-    /// The bytes as they stand there, if they have a copy's signature.
+    /// Returns the bytes as they stand there, if they have a copy's signature.
     pub fn page(&self) -> Option<&[u8; COPY_SIZE]> {
         self.page.as_deref()
     }
@@ -101,17 +101,17 @@ pub struct Inspection {
 }
 
 impl Inspection {
-    /// The table in use: the primary one if it is valid, otherwise the backup.
+    /// Returns the table in use: the primary one if it is valid, otherwise the backup.
     pub fn table(&self) -> Option<&Table> {
         self.primary_table.as_ref().ok().or(self.backup_table.as_ref().ok())
     }
 
-    /// The super block in use and the table it belongs to, of a device that is prepared or degraded.
+    /// Returns the super block in use and the table it belongs to, of a device that is prepared or degraded.
     pub fn reservation(&self) -> Option<(&SuperBlock, &Table)> {
         self.superblock.as_ref().zip(self.table())
     }
 
-    /// The report on one copy.
+    /// Returns the report on one copy.
     pub fn copy(&self, which: Which) -> &CopyReport {
         let [primary, backup] = &self.copies;
         match which {
@@ -120,7 +120,7 @@ impl Inspection {
         }
     }
 
-    /// The features of valid copies that forbid this program to write; zero if it may.
+    /// Returns the features of valid copies that forbid this program to write; zero if it may.
     pub fn unknown_read_only_features(&self) -> u64 {
         let masks = self.copies.iter().map(|copy| match copy.reading {
             Reading::Valid(superblock) | Reading::Ambiguous(superblock) => superblock.unknown_read_only_features(),
@@ -129,7 +129,7 @@ impl Inspection {
         masks.fold(0, |all, mask| all | mask)
     }
 
-    /// The findings as one sentence after another.
+    /// Returns the findings as one sentence after another.
     pub fn reasons(&self) -> String {
         self.findings
             .iter()
@@ -141,12 +141,12 @@ impl Inspection {
 
 /// Reads a device's tables and super blocks and judges them.
 ///
-/// `lba_size` is the block size that the device itself has; without it (an image) it is the one for which there is a table, or 512
-/// bytes if there is none.
+/// `lba_size` is the block size of the device itself. For an image it is `None`: then the block size that a table was found with counts,
+/// or 512 bytes if there is no table.
 ///
 /// # Errors
 ///
-/// Only if the size of the device cannot be told. A part that cannot be read is a [`Finding`].
+/// Only if the size of the device cannot be found out. A part that cannot be read is a [`Finding`].
 pub fn inspect<D: ReadAt + ?Sized>(device: &D, lba_size: Option<LbaSize>) -> io::Result<Inspection> {
     let device_size = device.size()?;
     let tables = match lba_size {
@@ -236,7 +236,7 @@ fn judge<D: ReadAt + ?Sized>(
     (state, Some(superblock))
 }
 
-/// What claims the device beside its tables: something in the place of the protective MBR, or, where the backup table is all that
+/// Returns what claims the device beside its tables: something in the place of the protective MBR, or, where the backup table is all that
 /// is left, something at the start.
 fn claim_of<D: ReadAt + ?Sized>(device: &D, tables: &Tables) -> Option<Claim> {
     let at_0 = match tables.block_0 {
@@ -253,7 +253,7 @@ fn claim_of<D: ReadAt + ?Sized>(device: &D, tables: &Tables) -> Option<Claim> {
     }
 }
 
-/// Whether two copies say the same: all their bytes are equal except for those that name the copy itself: signature, checksum,
+/// Returns whether two copies say the same: all their bytes are equal except for those that name the copy itself: signature, checksum,
 /// copy number and own offset.
 fn same_content(one: &[u8; COPY_SIZE], other: &[u8; COPY_SIZE]) -> bool {
     [8..16, 24..56, 64..COPY_SIZE]
@@ -261,8 +261,7 @@ fn same_content(one: &[u8; COPY_SIZE], other: &[u8; COPY_SIZE]) -> bool {
         .all(|range| one.get(range.clone()) == other.get(range))
 }
 
-/// Reads the copy at its fixed place. Bytes inside a partition, or a table, are never taken for one: whoever owns them could
-/// forge it.
+/// Reads the copy at its fixed place. Bytes inside a partition or a table never count as a copy: their owner could forge it.
 fn read_copy<D: ReadAt + ?Sized>(device: &D, device_size: Bytes, table: Option<&Table>, which: Which) -> CopyReport {
     let room = table.map_or(
         DeviceRange::clamped(DeviceOffset(0), device_size),
@@ -290,7 +289,7 @@ fn read_copy<D: ReadAt + ?Sized>(device: &D, device_size: Bytes, table: Option<&
     report
 }
 
-/// What the bytes at `offset` are, as copy `which` of the super block that belongs to `table`.
+/// Returns what the bytes at `offset` are, as copy `which` of the super block that belongs to `table`.
 fn reading(bytes: &[u8; COPY_SIZE], which: Which, offset: DeviceOffset, table: Option<&Table>) -> Reading {
     match SuperBlock::decode(bytes, offset) {
         Err(NotACopy::NoSignature) => Reading::Missing,
@@ -304,7 +303,7 @@ fn reading(bytes: &[u8; COPY_SIZE], which: Which, offset: DeviceOffset, table: O
     }
 }
 
-/// The ranges that nothing reserved may touch: the copies as they were found.
+/// Returns the ranges that nothing reserved may touch: the copies as they were found.
 fn copy_ranges(copies: &[CopyReport; 2]) -> impl Iterator<Item = DeviceRange> + '_ {
     copies.iter().map(|copy| DeviceRange::clamped(copy.offset, COPY))
 }

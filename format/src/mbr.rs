@@ -13,7 +13,7 @@ const UNUSED: u8 = 0;
 /// Where the four partition records begin. Before them stands a boot loader's code, or a file system's boot sector.
 const RECORDS: usize = 446;
 const RECORD_SIZE: usize = 16;
-/// Where the boot signature stands, and what it is.
+/// The offset of the boot signature, and its bytes.
 const SIGNATURE_AT: usize = 510;
 const SIGNATURE: [u8; 2] = [0x55, 0xaa];
 
@@ -110,7 +110,7 @@ impl BlockZero {
     }
 }
 
-/// Where the first byte other than zero stands.
+/// Returns where the first byte other than zero stands.
 pub(crate) fn first_set(bytes: &[u8]) -> Option<usize> {
     // Most bytes are zero, and a comparison of slices is the fastest way to see that.
     const ZEROS: [u8; 4096] = [0; 4096];
@@ -121,7 +121,7 @@ pub(crate) fn first_set(bytes: &[u8]) -> Option<usize> {
     at.checked_add(within)
 }
 
-/// The bytes of a record that a partition table in an MBR has, for tests.
+/// Returns the bytes of a record that a partition table in an MBR has, for tests.
 #[cfg(test)]
 pub(crate) fn record(kind: u8, first: u32, blocks: u32) -> [u8; RECORD_SIZE] {
     let mut record = [0; RECORD_SIZE];

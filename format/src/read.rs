@@ -5,7 +5,7 @@ use std::io;
 
 /// Something whose bytes can be read at any offset: a block device, an image, a mapping, a vector in a test.
 pub trait ReadAt {
-    /// The number of bytes there are.
+    /// Returns the number of bytes there are.
     ///
     /// # Errors
     ///
@@ -16,12 +16,12 @@ pub trait ReadAt {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::UnexpectedEof`] if the device ends before `buf` is full; otherwise whatever the operating system says, a
-    /// media error (`EIO`) above all.
+    /// [`io::ErrorKind::UnexpectedEof`] if the device ends before `buf` is full; otherwise the operating system's error, for example a
+    /// media error (`EIO`).
     fn read_exact_at(&self, offset: DeviceOffset, buf: &mut [u8]) -> io::Result<()>;
 
-    /// Fills `buf` like [`ReadAt::read_exact_at`] with bytes that nobody is expected to want again soon. A file reads them past the page
-    /// cache if `offset`, and the address and length of `buf`, are multiples of 4096 bytes, where the system can do that.
+    /// Fills `buf` like [`ReadAt::read_exact_at`] with bytes that are not likely to be read again soon. A file reads them past the page
+    /// cache if the system can do that, and if `offset`, and the address and length of `buf`, are multiples of 4096 bytes.
     ///
     /// # Errors
     ///
@@ -30,13 +30,13 @@ pub trait ReadAt {
         self.read_exact_at(offset, buf)
     }
 
-    /// The first offset, from `offset` on, where something other than zeros may be; `None` if all the rest is known to be zeros, as
-    /// what lies in the holes of a sparse image is. What nothing is known of may be anything.
+    /// Returns the first offset, from `offset` on, where bytes other than zero may be. Returns `None` if all the rest is known to be zero,
+    /// as in the holes of a sparse image. A device that cannot tell returns `offset`.
     fn next_data(&self, offset: DeviceOffset) -> Option<DeviceOffset> {
         Some(offset)
     }
 
-    /// The open file that has exactly these bytes, at these offsets: for libraries that read by themselves. Memory has none.
+    /// Returns the open file that has exactly these bytes, at these offsets: for libraries that read by themselves. Memory has none.
     fn file(&self) -> Option<&std::fs::File> {
         None
     }
@@ -44,7 +44,7 @@ pub trait ReadAt {
 
 #[cfg(unix)]
 impl ReadAt for std::fs::File {
-    /// The position of the end: right for regular files and for block devices, whose metadata gives no length.
+    /// Returns the position of the end: right for regular files and for block devices, whose metadata gives no length.
     fn size(&self) -> io::Result<Bytes> {
         use std::io::{Seek, SeekFrom};
         let mut file = self;
@@ -77,7 +77,7 @@ impl ReadAt for std::fs::File {
         match seek(self, SeekFrom::Data(offset.0)) {
             Ok(data) => Some(DeviceOffset(data).max(offset)),
             Err(rustix::io::Errno::NXIO) => None,
-            // Nothing is known of a device.
+            // A device cannot tell where its zeros are.
             Err(_) => Some(offset),
         }
     }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use std::vec;
 
-    /// A program's own file is one that is always there.
+    /// Opens the program's own file, which is always there.
     fn own_program() -> std::fs::File {
         std::fs::File::open(std::env::current_exe().unwrap()).unwrap()
     }

@@ -44,7 +44,7 @@ impl EntrySizes {
 }
 
 impl EntrySizes {
-    /// Whether there can be such sizes: pages of a power of two of bytes from 4096 on, and no entry larger than a page or than the
+    /// Returns whether there can be such sizes: pages of a power of two of bytes from 4096 on, and no entry larger than a page or than the
     /// 2 MiB chunks that Xen maps. Then every chunk describes at least 2 MiB.
     pub fn are_possible(self) -> bool {
         let most = self.page.min(SUPERPAGE);
@@ -83,7 +83,7 @@ pub struct Structure {
 }
 
 impl Structure {
-    /// The bytes of all chunks.
+    /// Returns the bytes of all chunks.
     pub fn size(self) -> Option<Bytes> {
         SUPERPAGE.checked_mul(self.chunks)
     }
@@ -102,7 +102,7 @@ pub struct Need {
     pub total: Bytes,
 }
 
-/// What is known of the namespace that a reservation serves.
+/// The facts about the namespace that a reservation serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Namespace {
     /// Its system physical addresses are known.
@@ -112,7 +112,7 @@ pub enum Namespace {
 }
 
 impl Namespace {
-    /// The bytes of the namespace.
+    /// Returns the bytes of the namespace.
     pub fn size(self) -> Bytes {
         match self {
             Self::At(range) => range.size(),
@@ -120,7 +120,7 @@ impl Namespace {
         }
     }
 
-    /// The aligned groups of `group` bytes that it touches below `limit`, or may touch.
+    /// Returns the aligned groups of `group` bytes that it touches below `limit`, or may touch.
     fn groups(self, group: Bytes, limit: Option<PhysAddr>) -> Option<u64> {
         match self {
             Self::At(range) => {
@@ -152,7 +152,7 @@ fn structure(namespace: Namespace, page: Bytes, entry: Bytes, limit: Option<Phys
     })
 }
 
-/// The size of the area that Xen needs to manage the whole of `namespace`.
+/// Returns the size of the area that Xen needs to manage the whole of `namespace`.
 ///
 /// `None` if an entry size is zero (other than the compat M2P's) or larger than a superpage, or the arithmetic overflows.
 pub fn need(namespace: Namespace, entries: EntrySizes) -> Option<Need> {

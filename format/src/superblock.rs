@@ -39,7 +39,7 @@ impl Which {
     /// Both, in the order of their offsets.
     pub const BOTH: [Self; 2] = [Self::Primary, Self::Backup];
 
-    /// Where this copy is written. The two are 1 MiB apart; both are clear of the places where other tools keep signatures
+    /// Returns where this copy is written. The two are 1 MiB apart; both are clear of the places where other tools keep signatures
     /// (4 KiB: libnvdimm, mdadm; 64 KiB: btrfs; up to 512 KiB: ZFS).
     pub const fn offset(self) -> DeviceOffset {
         match self {
@@ -48,12 +48,12 @@ impl Which {
         }
     }
 
-    /// The bytes where this copy is written.
+    /// Returns the bytes where this copy is written.
     pub fn range(self) -> DeviceRange {
         DeviceRange::clamped(self.offset(), COPY)
     }
 
-    /// The first eight bytes of this copy.
+    /// Returns the first eight bytes of this copy.
     pub const fn signature(self) -> [u8; 8] {
         match self {
             Self::Primary => *b"XenPmemP",
@@ -61,7 +61,7 @@ impl Which {
         }
     }
 
-    /// The other copy.
+    /// Returns the other copy.
     pub const fn other(self) -> Self {
         match self {
             Self::Primary => Self::Backup,
@@ -69,7 +69,7 @@ impl Which {
         }
     }
 
-    /// The value of the field `copy`.
+    /// Returns the value of the field `copy`.
     const fn code(self) -> u32 {
         match self {
             Self::Primary => 0,
@@ -77,7 +77,7 @@ impl Which {
         }
     }
 
-    /// The copy whose signature `bytes` begin with.
+    /// Returns the copy whose signature `bytes` begin with.
     pub fn of_signature(bytes: &[u8]) -> Option<Self> {
         Self::BOTH
             .into_iter()
@@ -182,7 +182,7 @@ pub struct UnixTime(pub u64);
 pub struct Creator([u8; CREATOR_SIZE]);
 
 impl Creator {
-    /// The creator called `name`; `None` if it is too long or has a control character.
+    /// Returns the creator called `name`; `None` if it is too long or has a control character.
     pub fn new(name: &str) -> Option<Self> {
         if name.chars().any(char::is_control) {
             return None;
@@ -197,7 +197,7 @@ impl Creator {
         (creator.0 == bytes).then_some(creator)
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(&self.0).unwrap_or_default().trim_end_matches('\0')
     }
@@ -294,7 +294,7 @@ pub enum NotACopy {
     /// The reserved area covers a copy of the super block.
     #[error("reserved area {0} covers a copy of the super block")]
     ReservedCoversCopy(DeviceRange),
-    /// The sizes that it was planned with are none that Xen could have.
+    /// Xen cannot have the sizes that it was planned with.
     #[error("was planned with entry sizes that make no sense ({0})")]
     EntrySizes(EntrySizes),
     /// The creator is not text.
@@ -302,7 +302,7 @@ pub enum NotACopy {
     Creator,
 }
 
-/// The checksum of a copy: CRC-32C of the whole page, the checksum's own field taken as zero.
+/// Returns the checksum of a copy: CRC-32C of the whole page, the checksum's own field taken as zero.
 fn checksum(page: &Page) -> u32 {
     let bytes = page.as_bytes();
     let (before, rest) = bytes
@@ -321,18 +321,18 @@ fn entry(field: U32) -> Bytes {
 }
 
 impl SuperBlock {
-    /// The bytes of copy `which`, for its fixed place on the device.
+    /// Returns the bytes of copy `which`, for its fixed place on the device.
     pub fn encode(&self, which: Which) -> [u8; COPY_SIZE] {
         self.encode_at(which, which.offset())
     }
 
-    /// The bytes of copy `which`, for a place of the writer's choice: a 4 KiB-aligned offset in the gap between the partition
+    /// Returns the bytes of copy `which`, for a place of the writer's choice: a 4 KiB-aligned offset in the gap between the partition
     /// table and the first partition.
     pub fn encode_at(&self, which: Which, offset: DeviceOffset) -> [u8; COPY_SIZE] {
         zerocopy::transmute!(self.page(which, offset, VERSION_MINOR, HEADER_SIZE, [0; _]))
     }
 
-    /// The bytes of copy `which` for `offset`, with all that this version does not know taken from `base`, a valid copy of the same
+    /// Returns the bytes of copy `which` for `offset`, with all that this version does not know taken from `base`, a valid copy of the same
     /// reservation: the minor version, the header size and the bytes behind the known fields.
     pub fn encode_over(&self, base: &[u8; COPY_SIZE], which: Which, offset: DeviceOffset) -> [u8; COPY_SIZE] {
         let base: Page = zerocopy::transmute!(*base);
@@ -376,8 +376,8 @@ impl SuperBlock {
 
     /// Reads and checks the copy whose bytes stand at `found` on the device.
     ///
-    /// What this cannot see is left to the caller: whether the partition table is the one named, whether the device has the
-    /// size named, whether a partition overlaps the reserved area.
+    /// The caller checks what this function cannot see: whether the partition table is the one named, whether the device has the size
+    /// named, whether a partition overlaps the reserved area.
     ///
     /// # Errors
     ///
@@ -456,7 +456,7 @@ impl SuperBlock {
         })
     }
 
-    /// The features that forbid this program to write a new version of the super block; zero if it may.
+    /// Returns the features that forbid this program to write a new version of the super block; zero if it may.
     pub fn unknown_read_only_features(&self) -> u64 {
         self.features.read_only & !KNOWN_FEATURES
     }

@@ -24,7 +24,7 @@ pub(crate) fn sample() -> SuperBlock {
     }
 }
 
-/// A sample changed by hand, its checksum made right again.
+/// Returns a sample changed by hand, its checksum made right again.
 fn forged(which: Which, change: impl FnOnce(&mut Page)) -> [u8; COPY_SIZE] {
     let mut page: Page = zerocopy::transmute!(sample().encode(which));
     change(&mut page);

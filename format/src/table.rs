@@ -26,7 +26,7 @@ const REVISION: u32 = 0x0001_0000;
 /// The bytes of a header that carry meaning: the least size that it may have.
 pub const HEADER_SIZE: u32 = 92;
 
-/// gptman reads an entry into a buffer of its own, larger structure: what must follow the last one.
+/// The bytes that must follow the last entry: gptman reads an entry into a larger buffer.
 const ENTRY_SLACK: usize = 256;
 
 /// One of the two places where a table is kept.
@@ -39,7 +39,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The other one.
+    /// Returns the other one.
     pub const fn other(self) -> Self {
         match self {
             Self::Primary => Self::Backup,
@@ -169,7 +169,7 @@ pub enum NotATable {
         /// Why it cannot be decoded.
         reason: String,
     },
-    /// Entries of a size, or in a number, that nobody makes.
+    /// A size or a number of entries that no tool writes.
     #[error("{count} entries of {size} bytes are not supported (1 to {MAX_ENTRIES} entries of {ENTRY_SIZE} bytes are)")]
     Entries {
         /// The number of entries.
@@ -204,12 +204,12 @@ pub enum NotATable {
 }
 
 impl NotATable {
-    /// Whether something of a table is there, or may be, as opposed to nothing.
+    /// Returns whether something of a table is there, or may be, as opposed to nothing.
     pub fn is_damage(&self) -> bool {
         !matches!(self, Self::NoSignature)
     }
 
-    /// Whether the signature of a header is there.
+    /// Returns whether the signature of a header is there.
     pub(crate) fn has_signature(&self) -> bool {
         !matches!(self, Self::NoSignature | Self::Io(_))
     }
@@ -278,12 +278,12 @@ impl Table {
         })
     }
 
-    /// Where this table was read from.
+    /// Returns where this table was read from.
     pub fn place(&self) -> Place {
         self.place
     }
 
-    /// The block size that it was read with.
+    /// Returns the block size that it was read with.
     pub fn lba_size(&self) -> LbaSize {
         self.lba_size
     }
@@ -298,48 +298,48 @@ impl Table {
         &self.entries
     }
 
-    /// The partitions, in the order of their start.
+    /// Returns the partitions, in the order of their start.
     pub fn partitions(&self) -> &[Partition] {
         &self.partitions
     }
 
-    /// The GUID of the disk: what a super block names its table by.
+    /// Returns the GUID of the disk: what a super block names its table by.
     pub fn disk_guid(&self) -> Uuid {
         self.header.disk_guid
     }
 
-    /// From the first usable block to the end of the last one.
+    /// Returns the bytes from the first usable block to the end of the last one.
     pub fn usable(&self) -> DeviceRange {
         self.usable
     }
 
-    /// Whether both say the same of the disk: the disk GUID, the usable blocks, and every byte of the entries. What is left to differ
-    /// is where each stands.
+    /// Returns whether both say the same of the disk: the disk GUID, the usable blocks, and every byte of the entries. What is left to
+    /// differ is where each stands.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.header.disk_guid == other.header.disk_guid && self.usable == other.usable && self.entries == other.entries
     }
 
-    /// The block where this header says that the other one stands.
+    /// Returns the block where this header says that the other one stands.
     pub fn other_header(&self) -> Lba {
         self.header.other_lba
     }
 
-    /// The whole blocks of this table's entries.
+    /// Returns the whole blocks of this table's entries.
     pub fn entries_at(&self) -> DeviceRange {
         self.entries_at
     }
 
-    /// The bytes that the protective MBR and the primary header and entries take at the start of the device, where writers put
+    /// Returns the bytes that the protective MBR and the primary header and entries take at the start of the device, where writers put
     /// them.
     pub fn head(&self) -> DeviceRange {
         head(self.lba_size, self.header.entries)
     }
 
-    /// The bytes between the primary table and the first partition, or the first usable block if there is no partition:
+    /// Returns the bytes between the primary table and the first partition, or the first usable block if there is no partition:
     /// where a super block and a reserved area may lie.
     ///
-    /// It begins behind the primary table's entries, wherever they are. A backup table does not say where these are: then it begins
-    /// where it does if a writer of the format puts them.
+    /// It begins behind the primary table's entries. A backup table does not say where these are: then the gap begins where it would if a
+    /// writer of this format had put them there.
     pub fn gap(&self) -> DeviceRange {
         let start = match self.place {
             Place::Primary => self.entries_at.end(),
@@ -348,7 +348,7 @@ impl Table {
         self.up_to_first_partition(start)
     }
 
-    /// The bytes between the primary header and the first partition, entries included: where copies of the super block are looked
+    /// Returns the bytes between the primary header and the first partition, entries included: where copies of the super block are looked
     /// for, even if they must not be believed because the entries were moved.
     pub(crate) fn before_partitions(&self) -> DeviceRange {
         self.up_to_first_partition(head(self.lba_size, 0).end())
@@ -363,21 +363,21 @@ impl Table {
     }
 }
 
-/// The bytes that the protective MBR and a primary table of `entries` entries take at the start of a device.
+/// Returns the bytes that the protective MBR and a primary table of `entries` entries take at the start of a device.
 pub fn head(lba_size: LbaSize, entries: u32) -> DeviceRange {
     let blocks = entry_blocks(lba_size, entries).saturating_add(2);
     let size = lba_size.bytes().checked_mul(blocks).unwrap_or(Bytes(0));
     DeviceRange::clamped(DeviceOffset(0), size)
 }
 
-/// The whole blocks that `entries` entries take.
+/// Returns the whole blocks that `entries` entries take.
 pub fn entry_blocks(lba_size: LbaSize, entries: u32) -> u64 {
     u64::from(entries)
         .saturating_mul(u64::from(ENTRY_SIZE))
         .div_ceil(lba_size.bytes().0.max(1))
 }
 
-/// The last block of a device: where the backup header belongs. `None` if the device has no block.
+/// Returns the last block of a device: where the backup header belongs. `None` if the device has no block.
 pub fn last_lba(lba_size: LbaSize, device_size: Bytes) -> Option<Lba> {
     lba_size.blocks_in(device_size).checked_sub(1).map(Lba)
 }
@@ -398,7 +398,7 @@ pub(crate) fn read_block<D: ReadAt + ?Sized>(
     Ok(block)
 }
 
-/// The header that a block holds.
+/// Returns the header that a block holds.
 fn header(block: &[u8]) -> Result<Header, NotATable> {
     let (raw, _) = RawHeader::ref_from_prefix(block).map_err(|_| NotATable::NoSignature)?;
     if raw.signature != *SIGNATURE {
@@ -447,7 +447,7 @@ struct Ranges {
 }
 
 impl Ranges {
-    /// The header's ranges, if they lie where the specification has them: the primary entries before the usable blocks; the backup
+    /// Returns the header's ranges, if they lie where the specification requires: the primary entries before the usable blocks; the backup
     /// header and entries after them; all within the device.
     fn of(header: &Header, lba_size: LbaSize, device_size: Bytes, place: Place) -> Option<Self> {
         let device = DeviceRange::clamped(DeviceOffset(0), device_size);
@@ -471,7 +471,7 @@ impl Ranges {
     }
 }
 
-/// The entries that `header` has, of the blocks that hold them.
+/// Returns the entries that `header` has, of the blocks that hold them.
 fn entries(header: &Header, mut blocks: Vec<u8>) -> Result<Vec<EntryBytes>, NotATable> {
     let count = usize::try_from(header.entries).unwrap_or(0);
     blocks.truncate(count.saturating_mul(ENTRY_BYTES));
@@ -480,7 +480,7 @@ fn entries(header: &Header, mut blocks: Vec<u8>) -> Result<Vec<EntryBytes>, NotA
     Ok(entries.to_vec())
 }
 
-/// What an entry says.
+/// Returns what an entry says.
 fn decoded(number: u32, bytes: &EntryBytes) -> Result<GPTPartitionEntry, NotATable> {
     let mut padded = bytes.chain(&[0; ENTRY_SLACK][..]);
     GPTPartitionEntry::read_from(&mut padded).map_err(|error| NotATable::Entry {

@@ -67,42 +67,42 @@ pub type PhysRange = Range<PhysAddr>;
 
 /// An address space: a position counted in bytes from the space's zero.
 pub trait Address: Copy + Ord {
-    /// The position at `bytes` from zero.
+    /// Returns the position at `bytes` from zero.
     fn at(bytes: u64) -> Self;
-    /// The distance from zero, in bytes.
+    /// Returns the distance from zero, in bytes.
     fn bytes(self) -> u64;
 
-    /// The position just after the first `size` bytes of the space.
+    /// Returns the position just after the first `size` bytes of the space.
     fn after(size: Bytes) -> Self {
         Self::at(size.0)
     }
 
-    /// The distance from zero.
+    /// Returns the distance from zero.
     fn distance(self) -> Bytes {
         Bytes(self.bytes())
     }
 
-    /// The distance from `start`; `None` if this position lies before it.
+    /// Returns the distance from `start`; `None` if this position lies before it.
     fn offset_from(self, start: Self) -> Option<Bytes> {
         self.bytes().checked_sub(start.bytes()).map(Bytes)
     }
 
-    /// The position `size` further on; `None` past the end of the space.
+    /// Returns the position `size` further on; `None` past the end of the space.
     fn checked_add(self, size: Bytes) -> Option<Self> {
         self.bytes().checked_add(size.0).map(Self::at)
     }
 
-    /// The first multiple of `unit` at or after this position; `None` if `unit` is zero or past the end of the space.
+    /// Returns the first multiple of `unit` at or after this position; `None` if `unit` is zero or past the end of the space.
     fn align_up(self, unit: Bytes) -> Option<Self> {
         self.bytes().checked_next_multiple_of(unit.0).map(Self::at)
     }
 
-    /// The last multiple of `unit` at or before this position; the position itself if `unit` is zero.
+    /// Returns the last multiple of `unit` at or before this position; the position itself if `unit` is zero.
     fn align_down(self, unit: Bytes) -> Self {
         Self::after(self.distance().align_down(unit))
     }
 
-    /// Whether this position is a multiple of `unit` (of a zero `unit`: only zero is).
+    /// Returns whether this position is a multiple of `unit` (of a zero `unit`: only zero is).
     fn is_aligned(self, unit: Bytes) -> bool {
         self.bytes().is_multiple_of(unit.0)
     }
@@ -136,18 +136,18 @@ impl Address for PhysAddr {
 }
 
 impl<A: Address> Range<A> {
-    /// The `size` bytes from `base` on; `None` if their end does not fit in 64 bits.
+    /// Returns the `size` bytes from `base` on; `None` if their end does not fit in 64 bits.
     pub fn new(base: A, size: Bytes) -> Option<Self> {
         base.checked_add(size).map(|_| Self { base, size })
     }
 
-    /// The bytes from `base` up to, not including, `end`; `None` if `end` lies before `base`.
+    /// Returns the bytes from `base` up to, not including, `end`; `None` if `end` lies before `base`.
     pub fn between(base: A, end: A) -> Option<Self> {
         let size = end.offset_from(base)?;
         Some(Self { base, size })
     }
 
-    /// The `size` bytes from `base` on, or as many of them as there are before the end of the space.
+    /// Returns the `size` bytes from `base` on, or as many of them as there are before the end of the space.
     pub fn clamped(base: A, size: Bytes) -> Self {
         let left = Bytes(u64::MAX.wrapping_sub(base.bytes()));
         Self {
@@ -156,48 +156,48 @@ impl<A: Address> Range<A> {
         }
     }
 
-    /// The first position.
+    /// Returns the first position.
     pub fn base(self) -> A {
         self.base
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub fn size(self) -> Bytes {
         self.size
     }
 
-    /// The position just after the last byte.
+    /// Returns the position just after the last byte.
     pub fn end(self) -> A {
         // `new`, `between` and `clamped`, the only ways to make a range, see to it that this does not overflow.
         A::at(self.base.bytes().wrapping_add(self.size.0))
     }
 
-    /// Whether the range holds no byte.
+    /// Returns whether the range holds no byte.
     pub fn is_empty(self) -> bool {
         self.size.0 == 0
     }
 
-    /// Whether all of `inner` lies within this range.
+    /// Returns whether all of `inner` lies within this range.
     pub fn contains(self, inner: Self) -> bool {
         self.base <= inner.base && inner.end() <= self.end()
     }
 
-    /// Whether a byte lies in both ranges.
+    /// Returns whether a byte lies in both ranges.
     pub fn overlaps(self, other: Self) -> bool {
         !self.is_empty() && !other.is_empty() && self.base < other.end() && other.base < self.end()
     }
 
-    /// The same bytes in another space, in which zero of this one lies at `zero`; `None` if they end beyond it.
+    /// Returns the same bytes in another space, in which zero of this one lies at `zero`; `None` if they end beyond it.
     pub fn placed_at<B: Address>(self, zero: B) -> Option<Range<B>> {
         Range::new(zero.checked_add(self.base.distance())?, self.size)
     }
 
-    /// The same bytes in another space, whose zero lies at `zero` of this one; `None` if they begin before it.
+    /// Returns the same bytes in another space, whose zero lies at `zero` of this one; `None` if they begin before it.
     pub fn seen_from<B: Address>(self, zero: A) -> Option<Range<B>> {
         Range::new(B::after(self.base.offset_from(zero)?), self.size)
     }
 
-    /// The number of `unit`-aligned blocks that the range touches; `None` if `unit` is zero.
+    /// Returns the number of `unit`-aligned blocks that the range touches; `None` if `unit` is zero.
     pub fn blocks_touched(self, unit: Bytes) -> Option<u64> {
         let unit = NonZeroU64::new(unit.0)?;
         if self.is_empty() {
@@ -210,40 +210,40 @@ impl<A: Address> Range<A> {
 }
 
 impl Bytes {
-    /// The first multiple of `unit` that is at least this size; `None` if `unit` is zero or on overflow.
+    /// Returns the first multiple of `unit` that is at least this size; `None` if `unit` is zero or on overflow.
     pub fn align_up(self, unit: Bytes) -> Option<Bytes> {
         self.0.checked_next_multiple_of(unit.0).map(Bytes)
     }
 
-    /// The last multiple of `unit` that is at most this size; the size itself if `unit` is zero.
+    /// Returns the last multiple of `unit` that is at most this size; the size itself if `unit` is zero.
     pub fn align_down(self, unit: Bytes) -> Bytes {
         let rest = self.0.checked_rem(unit.0).unwrap_or(0);
         Bytes(self.0.saturating_sub(rest))
     }
 
-    /// Whether this size is a multiple of `unit` (of a zero `unit`: only zero is).
+    /// Returns whether this size is a multiple of `unit` (of a zero `unit`: only zero is).
     pub fn is_aligned(self, unit: Bytes) -> bool {
         self.0.is_multiple_of(unit.0)
     }
 
-    /// The sum; `None` on overflow.
+    /// Returns the sum; `None` on overflow.
     pub fn checked_add(self, other: Bytes) -> Option<Bytes> {
         self.0.checked_add(other.0).map(Bytes)
     }
 
-    /// The difference; `None` if `other` is larger.
+    /// Returns the difference; `None` if `other` is larger.
     pub fn checked_sub(self, other: Bytes) -> Option<Bytes> {
         self.0.checked_sub(other.0).map(Bytes)
     }
 
-    /// `count` times this size; `None` on overflow.
+    /// Returns `count` times this size; `None` on overflow.
     pub fn checked_mul(self, count: u64) -> Option<Bytes> {
         self.0.checked_mul(count).map(Bytes)
     }
 }
 
 impl LbaSize {
-    /// The bytes of one block.
+    /// Returns the bytes of one block.
     pub fn bytes(self) -> Bytes {
         match self {
             Self::B512 => Bytes(512),
@@ -251,7 +251,7 @@ impl LbaSize {
         }
     }
 
-    /// The block size of `bytes` bytes; `None` for any but 512 and 4096.
+    /// Returns the block size of `bytes` bytes; `None` for any but 512 and 4096.
     pub fn from_bytes(bytes: u64) -> Option<Self> {
         match bytes {
             512 => Some(Self::B512),
@@ -260,12 +260,12 @@ impl LbaSize {
         }
     }
 
-    /// The offset of a block; `None` on overflow.
+    /// Returns the offset of a block; `None` on overflow.
     pub fn offset_of(self, lba: Lba) -> Option<DeviceOffset> {
         self.bytes().checked_mul(lba.0).map(DeviceOffset::after)
     }
 
-    /// The block that starts at `offset`; `None` if none does.
+    /// Returns the block that starts at `offset`; `None` if none does.
     pub fn lba_at(self, offset: DeviceOffset) -> Option<Lba> {
         offset
             .is_aligned(self.bytes())
@@ -274,7 +274,7 @@ impl LbaSize {
             .map(Lba)
     }
 
-    /// The number of whole blocks in `size`.
+    /// Returns the number of whole blocks in `size`.
     pub fn blocks_in(self, size: Bytes) -> u64 {
         size.0.checked_div(self.bytes().0).unwrap_or(0)
     }
@@ -340,14 +340,14 @@ fn strip_suffix_lowercase<'t>(text: &'t str, suffix: &str) -> Option<&'t str> {
 impl FromStr for PhysAddr {
     type Err = ParseError;
 
-    /// As a number of bytes: `0x100000000` or `4G`.
+    /// Parses a number of bytes: `0x100000000` or `4G`.
     fn from_str(text: &str) -> Result<Self, ParseError> {
         text.parse().map(|Bytes(address)| PhysAddr(address))
     }
 }
 
 impl fmt::Display for Bytes {
-    /// The size in the largest binary unit that shows it exactly to two decimals, otherwise rounded (`16 MiB`, `1.50 GiB`).
+    /// Writes the size in the largest binary unit that shows it exactly to two decimals, otherwise rounded (`16 MiB`, `1.50 GiB`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
             let whole = self.0 >> shift;
@@ -384,7 +384,7 @@ impl fmt::Display for Lba {
 }
 
 impl<A: Address + fmt::Display> fmt::Display for Range<A> {
-    /// `[base, end)` and the size.
+    /// Writes `[base, end)` and the size.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{}, {}) ({})", self.base, self.end(), self.size)
     }

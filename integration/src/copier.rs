@@ -1,7 +1,7 @@
-//! A device that copies memory when it is told to: what a device of Dom0's can reach, an IOMMU permitting.
+//! A device that copies memory on request. It shows what a device of Dom0 can reach through the IOMMU.
 //!
-//! QEMU's `edu` (`docs/specs/edu.rst` of QEMU) has a buffer, and copies between it and any address by DMA. It is told by its registers, which a
-//! program in Dom0 writes through `/dev/mem`: no driver has it.
+//! QEMU's `edu` (`docs/specs/edu.rst` of QEMU) has a buffer, and copies between it and any address by DMA. A program in Dom0 writes its
+//! registers through `/dev/mem`: no driver uses it.
 
 use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};

@@ -44,7 +44,7 @@ fn debugfs(disk: &Path, request: &str) -> Result<()> {
         .arg(disk)
         .output()
         .context("cannot start debugfs, of e2fsprogs")?;
-    // It succeeds whatever happens. On success it prints its version, and the number of an inode.
+    // Its exit code is always 0. On success it prints its version, and the number of an inode.
     let said = String::from_utf8_lossy(&output.stderr);
     let bad = said.lines().find(|line| !line.starts_with("debugfs "));
     ensure!(

@@ -17,12 +17,12 @@ pub struct Document {
     pub text: String,
 }
 
-/// The repository's root folder.
+/// Returns the repository's root folder.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A document by its path in the repository.
+/// Returns a document by its path in the repository.
 ///
 /// # Errors
 ///
@@ -36,7 +36,7 @@ pub fn read(name: &str) -> io::Result<Document> {
     })
 }
 
-/// All of them: those of the root folder, then `docs` by name.
+/// Returns all of them: those of the root folder, then `docs` by name.
 ///
 /// # Errors
 ///
@@ -91,7 +91,7 @@ pub struct Command {
 }
 
 impl Block {
-    /// Where its commands are run: `sh` has a command on each line; `console` has them behind a prompt, and what they print.
+    /// Returns where its commands run: `sh` has a command on each line; `console` has commands behind a prompt, and their output.
     pub fn place(&self) -> Option<Place> {
         let mut words = self.info.split(' ');
         let language = words.next()?;
@@ -105,12 +105,12 @@ impl Block {
         matches!(language, "sh" | "console").then_some(place)
     }
 
-    /// Whether the host loses power before its commands are run.
+    /// Returns whether the host loses power before its commands are run.
     pub fn is_after_power_failure(&self) -> bool {
         self.info.split(' ').nth(2) == Some(AFTER_POWER_FAILURE)
     }
 
-    /// Its commands.
+    /// Returns its commands.
     pub fn commands(&self) -> Vec<Command> {
         let mut commands: Vec<Command> = Vec::new();
         if !self.info.starts_with("console") {
@@ -137,12 +137,12 @@ impl Block {
     }
 }
 
-/// A command line without what is said of it behind a `#`.
+/// Returns a command line without the comment behind `#`.
 pub fn without_comment(line: &str) -> &str {
     line.split(" #").next().unwrap_or_default().trim_end()
 }
 
-/// The blocks of code of a Markdown document, in order: fenced ones, and lines that are indented by four.
+/// Returns the blocks of code of a Markdown document, in order: fenced ones, and lines that are indented by four.
 pub fn blocks(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut open: Option<(usize, Block)> = None;
@@ -172,7 +172,7 @@ pub fn blocks(document: &str) -> Vec<Block> {
     blocks
 }
 
-/// What stands between backquotes in a document's sentences and tables.
+/// Returns what stands between backquotes in a document's sentences and tables.
 pub fn inline(document: &str) -> Vec<String> {
     let mut fenced = false;
     let mut spans = Vec::new();
@@ -186,8 +186,7 @@ pub fn inline(document: &str) -> Vec<String> {
     spans
 }
 
-/// Whether a line that was printed is one that a document shows: the same but for UUIDs and the numbers of processes; `...` stands for
-/// anything.
+/// Returns whether a printed line is one that a document shows: the same except for UUIDs and process IDs; `...` stands for anything.
 pub fn is_as_shown(shown: &str, printed: &str) -> bool {
     let printed = masked(printed);
     let shown = masked(shown);
@@ -212,7 +211,7 @@ pub fn is_as_shown(shown: &str, printed: &str) -> bool {
     true
 }
 
-/// A line with words in place of what is another each time.
+/// Returns a line with words in place of the parts that change from run to run.
 fn masked(line: &str) -> String {
     const UUID: [usize; 5] = [8, 4, 4, 4, 12];
     let is_uuid = |word: &str| {

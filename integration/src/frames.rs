@@ -29,7 +29,7 @@ pub fn fill(image: &Path, bytes: Range<u64>) -> Result<()> {
     Ok(())
 }
 
-/// A copy of an image beside it, with its holes.
+/// Returns a copy of an image beside it, with its holes.
 ///
 /// # Errors
 ///
@@ -46,7 +46,7 @@ pub fn snapshot(image: &Path, name: &str) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// The runs of frames in which two images differ, as ranges of bytes.
+/// Returns the runs of frames in which two images differ, as ranges of bytes.
 ///
 /// # Errors
 ///
@@ -84,7 +84,7 @@ pub fn differences(one: &Path, other: &Path) -> Result<Vec<Range<u64>>> {
     Ok(runs)
 }
 
-/// The bytes at `range` of an image.
+/// Returns the bytes at `range` of an image.
 ///
 /// # Errors
 ///

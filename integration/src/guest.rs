@@ -82,7 +82,7 @@ impl Vm {
         Ok(output.stdout)
     }
 
-    /// The content of a file, without white space around it.
+    /// Returns the content of a file, without white space around it.
     ///
     /// # Errors
     ///
@@ -91,11 +91,11 @@ impl Vm {
         Ok(self.run(&format!("cat {path}"))?.trim().to_owned())
     }
 
-    /// An attribute that is a decimal or hexadecimal number.
+    /// Returns an attribute that is a decimal or hexadecimal number.
     ///
     /// # Errors
     ///
-    /// If it cannot be read or is none.
+    /// If it cannot be read or is not valid.
     pub fn number(&mut self, path: &str) -> Result<u64> {
         let text = self.attribute(path)?;
         let number = match text.strip_prefix("0x") {
@@ -105,7 +105,7 @@ impl Vm {
         number.with_context(|| format!("{path} is {text:?}"))
     }
 
-    /// Loads what it takes until an NVDIMM's namespaces are there, without a driver.
+    /// Loads the modules that make an NVDIMM's namespaces appear, without their driver.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ impl Vm {
         self.load(NVDIMM_CORE)
     }
 
-    /// Loads what it takes until an NVDIMM's block device is there.
+    /// Loads the modules that make an NVDIMM's block device appear.
     ///
     /// # Errors
     ///

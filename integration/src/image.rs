@@ -41,7 +41,7 @@ pub fn write(path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
     Ok(OpenOptions::new().write(true).open(path)?.write_all_at(bytes, offset)?)
 }
 
-/// A little-endian number in an image.
+/// Returns a little-endian number in an image.
 ///
 /// # Errors
 ///
@@ -73,7 +73,7 @@ pub fn ensure_blank(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The first byte from `offset` on that is not in a hole.
+/// Returns the first byte from `offset` on that is not in a hole.
 fn next_data(file: &File, offset: u64) -> Result<Option<u64>> {
     match rustix::fs::seek(file, SeekFrom::Data(offset)) {
         Ok(data) => Ok(Some(data)),

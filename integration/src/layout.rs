@@ -190,7 +190,7 @@ impl Device<'_> {
     }
 }
 
-/// RFC 9562's text of 16 bytes.
+/// Returns RFC 9562's text of 16 bytes.
 fn uuid(bytes: &[u8]) -> String {
     let mut text = String::new();
     for (index, byte) in bytes.iter().enumerate() {

@@ -22,10 +22,10 @@ const GUESTS: (&str, &str) = (
     ",-xsave,-xsaveopt,-xsavec,-xgetbv1,-avx,-avx2,-fma,-f16c,-pku,-vaes,-vpclmulqdq,-rdtscp",
     "spec-ctrl=eager-fpu",
 );
-/// Linux's command line but for the console. An oops is a panic, and a panic the end.
+/// Linux's command line without the console. An oops is a panic, and a panic ends the machine.
 const LINUX: &str = "loglevel=5 mitigations=off cryptomgr.notests oops=panic panic=-1";
-/// More of it for speed. The emulator translates code anew for each address that it is seen at: programs and libraries are to be at the
-/// same ones in each process.
+/// More words for speed. The emulator translates code again for each address: programs and libraries should have the same addresses in
+/// each process.
 const FAST: &str = "norandmaps nokaslr init_on_alloc=0 lsm=capability audit=0";
 /// More of it for an installed system.
 const SYSTEM: &str = "rw systemd.show_status=false";
@@ -72,7 +72,7 @@ pub(crate) enum Memory<'a> {
     From(&'a Path),
 }
 
-/// Emulator and, one after the other, the identities of the files that a machine boots from.
+/// Returns the identities of the emulator and then of the files that a machine boots from.
 ///
 /// # Errors
 ///
@@ -87,13 +87,13 @@ pub(crate) fn software(manifest: &Manifest, config: &Config) -> std::io::Result<
     files.into_iter().map(identity).collect()
 }
 
-/// What of a file says that it is the same as before.
+/// Returns what of a file says that it is the same as before.
 fn identity(file: &Path) -> std::io::Result<(u64, i64, i64)> {
     let metadata = fs::metadata(file)?;
     Ok((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
-/// What sets a machine apart from others of the same software, before anything has looked at what is on its NVDIMMs.
+/// Returns what sets a machine apart from others of the same software, before anything has looked at what is on its NVDIMMs.
 ///
 /// # Errors
 ///
@@ -168,7 +168,7 @@ impl Iommu {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Amd, Self::Intel];
 
-    /// The word for it.
+    /// Returns the word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Amd => "amd",
@@ -186,7 +186,7 @@ impl Iommu {
     }
 }
 
-/// QEMU's device that copies memory when it is told to. Its mask lets it name every address.
+/// QEMU's device that copies memory on request. Its mask allows every address.
 const COPIER: &str = "edu,dma_mask=0xffffffffffffffff";
 
 /// A machine to be.
@@ -198,7 +198,7 @@ pub struct Config {
     pub hypervisor: Hypervisor,
     /// What its root file system is.
     pub root: Root,
-    /// The disk of an installed system of its own, which keeps what is written to it.
+    /// The disk of the machine's own installed system, which keeps what is written to it.
     pub disk: Option<PathBuf>,
     /// Whether a boot loader starts it, with what that disk's menu says.
     pub by_boot_loader: bool,
@@ -218,7 +218,7 @@ pub struct Config {
     pub iommu: Option<Iommu>,
     /// What its firmware says of power failures: that the processors' caches survive them, or nothing.
     pub caches_survive: bool,
-    /// Whether it has a device that copies memory when it is told to ([`crate::copier`]).
+    /// Whether it has a device that copies memory on request ([`crate::copier`]).
     pub copier: bool,
     /// Whether it runs PVH guests.
     pub guests: bool,
@@ -233,7 +233,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A machine with 2 GiB of memory and these NVDIMMs.
+    /// Returns a machine with 2 GiB of memory and these NVDIMMs.
     pub fn new(kind: Kind, nvdimms: Vec<Nvdimm>) -> Self {
         Self {
             kind,
@@ -260,7 +260,7 @@ impl Config {
 }
 
 impl Config {
-    /// The same machine, and it runs PVH guests.
+    /// Returns the same machine, and it runs PVH guests.
     #[must_use]
     pub fn with_guests(mut self) -> Self {
         let (_, xen) = GUESTS;
@@ -282,7 +282,7 @@ pub struct Nvdimm {
 }
 
 impl Nvdimm {
-    /// An NVDIMM without a label area.
+    /// Returns an NVDIMM without a label area.
     pub fn unlabelled(file: &Path) -> Self {
         Self {
             file: file.to_owned(),
@@ -310,7 +310,7 @@ pub struct CxlDevice {
     pub labels: Option<PathBuf>,
 }
 
-/// The emulator for such a machine.
+/// Returns the emulator for such a machine.
 ///
 /// # Errors
 ///
@@ -325,12 +325,12 @@ pub(crate) fn emulator<'a>(manifest: &'a Manifest, config: &Config) -> std::io::
     }
 }
 
-/// The device for a drive. Its bus is named, because a CXL host bridge is a bus, too, and takes no disks.
+/// Returns the device for a drive. Its bus is named, because a CXL host bridge is a bus, too, and takes no disks.
 fn on_the_root_bus(drive: &str) -> String {
     format!("virtio-blk-pci,drive={drive},bus=pcie.0")
 }
 
-/// QEMU's command line for a machine that adds what its console says to `console` and has the sockets `agent` and `qmp` in `sockets`.
+/// QEMU's command line for a machine that appends its console's output to `console` and has the sockets `agent` and `qmp` in `sockets`.
 ///
 /// # Errors
 ///
@@ -395,7 +395,7 @@ pub(crate) fn arguments(
         },
     );
     let sockets = sockets.display();
-    // QEMU makes them in this order: whoever has reached the agent's socket finds the monitor's, too.
+    // QEMU makes them in this order: once the agent's socket exists, the monitor's exists, too.
     add(
         "-chardev",
         &format!("socket,id=qmp,path={sockets}/qmp,server=on,wait=off"),
@@ -522,8 +522,7 @@ pub(crate) fn arguments(
     Ok(arguments)
 }
 
-/// What an installed system's boot loader is told, so that what it starts gets the words that machines get here: a file of
-/// `/etc/default/grub.d`.
+/// Returns a file of `/etc/default/grub.d` for an installed system: its kernels get the words that machines get here.
 pub fn boot_loader_defaults(config: &Config) -> String {
     let linux = command_line(&[LINUX, FAST, SYSTEM], &config.linux);
     format!(

@@ -22,7 +22,7 @@ impl Hypervisor {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Stock, Self::Patched, Self::Debug];
 
-    /// The word for it.
+    /// Returns the word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stock => "stock",
@@ -31,7 +31,7 @@ impl Hypervisor {
         }
     }
 
-    /// Whether it takes reports.
+    /// Returns whether it takes reports.
     pub fn knows_pmem(self) -> bool {
         self != Self::Stock
     }
@@ -93,12 +93,12 @@ pub struct System {
     pub initramfs: PathBuf,
     /// The same made by dracut.
     pub dracut: PathBuf,
-    /// Its boot loader, which starts what its menu on the disk says.
+    /// Its boot loader, which starts the default entry of the menu on its disk.
     pub grub: PathBuf,
 }
 
 impl Manifest {
-    /// The file of this hypervisor, if it was made.
+    /// Returns the file of this hypervisor, if it was made.
     pub fn hypervisor(&self, hypervisor: Hypervisor) -> Option<&Path> {
         match hypervisor {
             Hypervisor::Stock => Some(&self.xen),
@@ -111,7 +111,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// If there is none or it cannot be read.
+    /// If it does not exist or cannot be read.
     pub fn from_environment() -> Result<Self> {
         let path = std::env::var_os(VARIABLE).context("the scenarios are run by `cargo xtask e2e`")?;
         let path = PathBuf::from(path);

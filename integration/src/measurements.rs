@@ -71,7 +71,7 @@ pub const ALL: &[Measurement] = &[
 ];
 
 impl Measurement {
-    /// Measures, in a folder of its own.
+    /// Measures, in its own folder.
     ///
     /// # Errors
     ///
@@ -110,12 +110,12 @@ impl Bench<'_> {
         Ok(Vm::boot(self.manifest, self.folder, &config)?)
     }
 
-    /// An NVDIMM that was prepared on this machine, at this address if one is given, and the UUID of its reservation.
+    /// Returns an NVDIMM that was prepared on this machine, at this address if one is given, and the UUID of its reservation.
     fn prepared(&self, name: &str, size: u64, address: Option<u64>) -> Result<(Nvdimm, String)> {
         self.partitioned(name, size, address, &[])
     }
 
-    /// The same with these partitions; without any it has one.
+    /// Returns the same with these partitions; without any it has one.
     fn partitioned(
         &self,
         name: &str,

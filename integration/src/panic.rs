@@ -19,14 +19,14 @@ const MARKERS: &[&str] = &[
     "xen-pmem-agent: ",
 ];
 
-/// The first line of `console` that says that all is lost.
+/// Returns the first line of `console` that says that all is lost.
 pub fn find(console: &str) -> Option<&str> {
     console
         .lines()
         .find(|line| MARKERS.iter().any(|marker| says(line, marker)))
 }
 
-/// Whether a line has the marker, not as the end of a longer word: `DEBUG: ` is not `BUG: `.
+/// Returns whether a line has the marker, except as the end of a longer word: `DEBUG: ` is not `BUG: `.
 fn says(line: &str, marker: &str) -> bool {
     line.match_indices(marker).any(|(at, _)| {
         !line
@@ -35,7 +35,7 @@ fn says(line: &str, marker: &str) -> bool {
     })
 }
 
-/// The last `lines` lines of `console`.
+/// Returns the last `lines` lines of `console`.
 pub fn tail(console: &str, lines: usize) -> String {
     let all: Vec<&str> = console.lines().collect();
     all.get(all.len().saturating_sub(lines)..)

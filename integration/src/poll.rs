@@ -34,7 +34,7 @@ fn measured(took: Duration, ordinary: Duration) {
     PACE.fetch_max(u64::try_from(percent).unwrap_or(MOST).min(MOST), Ordering::Relaxed);
 }
 
-/// What `ordinary`, the limit on an ordinary host, is on this one: as much longer as its machines took to boot.
+/// Returns what `ordinary`, the limit on an ordinary host, is on this one: as much longer as its machines took to boot.
 pub fn limit(ordinary: Duration) -> Duration {
     let percent = u32::try_from(PACE.load(Ordering::Relaxed)).unwrap_or(100);
     ordinary.saturating_mul(percent) / 100
@@ -44,7 +44,7 @@ pub fn limit(ordinary: Duration) -> Duration {
 ///
 /// # Errors
 ///
-/// If looking fails, or nothing is there after [`limit`] of `ordinary`.
+/// If looking fails, or finds nothing within [`limit`] of `ordinary`.
 pub fn until<T>(what: &str, ordinary: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let begin = Instant::now();
     let mut pause = FIRST_PAUSE;

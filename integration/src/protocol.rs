@@ -64,13 +64,13 @@ pub enum Message {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The machine is ready for what comes next.
+    /// The machine is ready for the next request.
     Begun,
     /// The program ended.
     Exited {
         /// Its exit code; `None` if a signal ended it.
         code: Option<i32>,
-        /// What it wrote to its standard output; bytes that are no text are replaced.
+        /// Its standard output; bytes that are not text are replaced.
         stdout: String,
         /// What it wrote to its standard error.
         stderr: String,

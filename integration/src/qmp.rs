@@ -42,7 +42,7 @@ impl Qmp {
         Ok(serde_json::from_str(&line)?)
     }
 
-    /// Runs a command and returns what it returns.
+    /// Runs a command and returns its result.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ impl Qmp {
         }
     }
 
-    /// What the monitor for people says to a command.
+    /// Returns what the monitor for people says to a command.
     ///
     /// # Errors
     ///

@@ -59,7 +59,7 @@ impl Need {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::System, Self::Toolstack, Self::Cxl];
 
-    /// The word for it, by which `cargo xtask e2e` is told.
+    /// Returns the word for it in the list for `cargo xtask e2e`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -99,7 +99,7 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Its name: the scenario's, with the hypervisor's behind it unless that is the stock one.
+    /// Returns its name: the scenario's, followed by the hypervisor's unless that is the stock one.
     pub fn name(&self) -> String {
         match self.hypervisor {
             Hypervisor::Stock => self.scenario.name.to_owned(),
@@ -107,13 +107,13 @@ impl Variant {
         }
     }
 
-    /// Whether `name` is its name or that of its scenario.
+    /// Returns whether `name` is its name or that of its scenario.
     pub fn is_called(&self, name: &str) -> bool {
         self.scenario.name == name || self.name() == name
     }
 }
 
-/// All that can be run.
+/// Returns all that can be run.
 pub fn variants() -> impl Iterator<Item = Variant> {
     ALL.iter().flat_map(|scenario| {
         scenario.on.iter().map(move |hypervisor| Variant {
@@ -433,7 +433,7 @@ pub struct Run<'a> {
     pub hypervisor: Hypervisor,
     /// What there is to boot.
     pub manifest: &'a Manifest,
-    /// A folder of its own.
+    /// Its own folder.
     pub folder: &'a Path,
     /// The IOMMU of machines with Xen whose scenario does not say which they have.
     iommu: Option<Iommu>,
@@ -441,7 +441,7 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// A run of a scenario with a folder of its own.
+    /// Returns a run of a scenario with its own folder.
     pub fn new(variant: Variant, manifest: &'a Manifest, folder: &'a Path, iommu: Option<Iommu>) -> Self {
         Self {
             name: variant.name(),
@@ -453,7 +453,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Says what comes next. If it fails, this is how people know what it was.
+    /// Names the next step. If the step fails, the name says which one it was.
     pub fn step(&self, what: &str) {
         eprintln!("{}: {what}", self.name);
         if let Ok(mut step) = self.step.lock() {
@@ -461,7 +461,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The step that the run is at.
+    /// Returns the step that the run is at.
     pub fn current_step(&self) -> String {
         self.step.lock().map(|step| step.clone()).unwrap_or_default()
     }
@@ -497,7 +497,7 @@ impl<'a> Run<'a> {
         Ok(Prepared { file, layout })
     }
 
-    /// Boots a machine with these NVDIMMs and nothing of libnvdimm loaded.
+    /// Boots a machine with these NVDIMMs, without any module of libnvdimm.
     fn boot(&self, kind: Kind, nvdimms: &[&Path]) -> Result<Vm> {
         self.step(match kind {
             Kind::Bare => "boot Linux",
@@ -517,7 +517,7 @@ impl<'a> Run<'a> {
         Ok(Vm::boot(self.manifest, self.folder, &config)?)
     }
 
-    /// Boots a machine as [`Run::boot`] does, has the block device of its NVDIMM appear, and xenstored run if it is under Xen.
+    /// Boots a machine as [`Run::boot`] does, makes the block device of its NVDIMM appear, and starts xenstored if it is under Xen.
     fn boot_with_pmem(&self, kind: Kind, nvdimm: &Path) -> Result<Vm> {
         let mut vm = self.boot(kind, &[nvdimm])?;
         if kind == Kind::Xen {
@@ -529,7 +529,7 @@ impl<'a> Run<'a> {
         Ok(vm)
     }
 
-    /// What a Dom0 does at boot before the driver nd_pmem is there: xenstored, and the early report to a Xen that takes it.
+    /// Does what a Dom0 does at boot before the driver nd_pmem is there: starts xenstored, and reports early to a Xen that accepts reports.
     fn bring_up_dom0(&self, vm: &mut Vm) -> Result<()> {
         self.step("start xenstored");
         vm.start_xenstored(&self.manifest.xen_version)?;
@@ -552,7 +552,7 @@ impl<'a> Run<'a> {
         Ok(vm.power_off()?)
     }
 
-    /// Ends a machine that nothing is to be learned of any more, unless its console has bad news. What it has not written yet is lost.
+    /// Ends a machine at once, after a look at its console for bad news. What it has not written yet is lost.
     fn leave(&self, vm: Vm) -> Result<()> {
         Ok(vm.leave()?)
     }

@@ -1,9 +1,9 @@
-//! Machines that have booted once. What a machine is as soon as its agent is up is saved: its memory, its devices, what its console has
-//! said. From then on each machine of the same make is woken up from there, in a fraction of a second.
+//! Machines that have booted once. As soon as a machine's agent is up, its state is saved: its memory, its devices, its console's output.
+//! After that, each machine of the same make continues from there, in a fraction of a second.
 //!
-//! At that moment no driver for NVDIMMs is loaded and the tools under test are not there yet, so a snapshot does not depend on what is on
-//! NVDIMMs or in tools. Memory is a file, saved by being one: machines that are woken up map it privately, so that they share what
-//! they do not change. QEMU then saves no more than devices (its capability `x-ignore-shared`).
+//! At that moment no driver for NVDIMMs is loaded and the tools under test are not there yet, so a snapshot does not depend on the content
+//! of NVDIMMs or on the tools. Memory is a file, which needs no saving: machines from the snapshot map it privately, so that they share
+//! what they do not change. QEMU then saves only the devices (its capability `x-ignore-shared`).
 
 use crate::machine::{self, Config, Root};
 use crate::manifest::Manifest;
@@ -17,7 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// QEMU's arguments for a machine that is to be woken up.
+/// QEMU's arguments for a machine that starts from a snapshot.
 pub(crate) const WAITING: [&str; 2] = ["-incoming", "defer"];
 /// How long QEMU may take to save or to load a machine's devices; it takes a fraction of a second.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The snapshot of machines made as `config` says; `None` where each is to boot.
+    /// Returns the snapshot of machines made as `config` says; `None` where each is to boot.
     ///
     /// # Errors
     ///
@@ -39,8 +39,9 @@ impl Snapshot {
         let Some(snapshots) = &manifest.snapshots else {
             return Ok(None);
         };
-        // What an installed system does at boot is what is tested, a terminal is for people, and a clock that counts is to begin at the
-        // beginning. QEMU does not save the device that copies, AMD's IOMMU and CXL memory. Firmware's tables are what is tested.
+        // No snapshot for an installed system (its boot is under test), for a terminal (it is for people), and for a clock that counts
+        // (it starts at the start). QEMU does not save the device that copies, AMD's IOMMU and CXL memory. A machine with its own
+        // firmware tables tests those.
         let unsaved = config.copier || config.iommu.is_some() || !config.acpi_tables.is_empty() || config.cxl.is_some();
         if config.root != Root::Memory || config.interactive || config.counted || unsaved {
             return Ok(None);
@@ -61,12 +62,12 @@ impl Snapshot {
         }))
     }
 
-    /// Whether it has been taken.
+    /// Returns whether it has been taken.
     pub(crate) fn is_there(&self) -> bool {
         self.folder.is_dir()
     }
 
-    /// Whether the disk has room for one more.
+    /// Returns whether the disk has room for one more.
     pub(crate) fn has_room(&self) -> io::Result<bool> {
         let family = self.folder.parent().unwrap_or(&self.folder);
         let disk = rustix::fs::statvfs(family)?;
@@ -80,7 +81,7 @@ impl Snapshot {
         Ok(lock)
     }
 
-    /// Where the memory is of the machine that is to become the snapshot.
+    /// Returns the path of the memory of the machine that will become the snapshot.
     pub(crate) fn memory_to_be(&self) -> io::Result<PathBuf> {
         let making = self.making();
         if making.exists() {
@@ -109,7 +110,7 @@ impl Snapshot {
         fs::rename(&making, &self.folder).context("keeping the snapshot")
     }
 
-    /// The memory of a machine that is woken up.
+    /// Returns the memory of a machine that is woken up.
     pub(crate) fn memory(&self) -> PathBuf {
         self.folder.join("memory")
     }
@@ -119,7 +120,7 @@ impl Snapshot {
         fs::copy(self.folder.join("console"), console).map(drop)
     }
 
-    /// Has the machine that `qmp` leads to, which was started with [`WAITING`], go on from the snapshot, and waits until it does.
+    /// Loads the snapshot into the machine that `qmp` leads to, which was started with [`WAITING`], and waits until it runs.
     pub(crate) fn wake(&self, qmp: &mut Qmp) -> Result<()> {
         ignore_shared(qmp)?;
         let load = format!("exec:cat {}", quoted(&self.folder.join("devices")));
@@ -135,14 +136,14 @@ impl Snapshot {
     }
 }
 
-/// Has QEMU save and load no memory that is shared with a file: NVDIMMs, and memory that is a file.
+/// Tells QEMU not to save and load memory that is shared with a file: NVDIMMs, and memory that is a file.
 fn ignore_shared(qmp: &mut Qmp) -> Result<()> {
     let capability = json!({ "capability": "x-ignore-shared", "state": true });
     qmp.execute("migrate-set-capabilities", json!({ "capabilities": [capability] }))?;
     Ok(())
 }
 
-/// Removes the snapshots of what was called `name` and is another one now: all but `family`, which another scenario may be making.
+/// Removes old snapshots of machines called `name`: all except `family`, which another scenario may be making.
 fn forget(snapshots: &Path, name: &str, family: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(snapshots) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -164,13 +165,13 @@ fn forget(snapshots: &Path, name: &str, family: &Path) -> io::Result<()> {
 
 fn hash(of: &impl std::hash::Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    // How machines are made is part of what they are.
+    // A machine depends on the code that makes it.
     include_str!("machine.rs").hash(&mut hasher);
     of.hash(&mut hasher);
     hasher.finish()
 }
 
-/// A path as a word of a shell's.
+/// Returns a path as a word of a shell's.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }

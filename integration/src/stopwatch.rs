@@ -10,7 +10,7 @@ pub mod xenstored;
 
 use std::time::Duration;
 
-/// A time as what is measured is told in.
+/// Returns a time in the unit of measurements.
 ///
 /// # Errors
 ///

@@ -53,7 +53,7 @@ pub enum Error {
         /// The end of its console.
         tail: String,
     },
-    /// The agent could not do what it was asked.
+    /// The agent could not carry out a request.
     Agent(String),
     /// This side failed.
     Io(io::Error),
@@ -105,8 +105,8 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Has a machine with its console in `folder` start, and waits for its agent. A machine of a make that has booted before is woken up
-    /// from then on.
+    /// Starts a machine with its console in `folder`, and waits for its agent. If a machine like it has booted before, it continues from
+    /// that snapshot.
     ///
     /// # Errors
     ///
@@ -195,7 +195,7 @@ impl Vm {
     ) -> Result<Self, Error> {
         // A socket's path must be short, and the scenario's folder may be deep.
         let sockets = tempfile::tempdir()?;
-        // setpriv sees to it that QEMU does not outlive this process, whatever ends it.
+        // setpriv makes QEMU end with this process, however this process ends.
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL"])
@@ -234,7 +234,7 @@ impl Vm {
         })
     }
 
-    /// Gives a machine the tools under test, and what it has in common with no other.
+    /// Gives a machine the tools under test, and what makes it differ from all others.
     fn begin(&mut self) -> Result<(), Error> {
         let mut seed = vec![0; 32];
         fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
@@ -255,7 +255,7 @@ impl Vm {
         }
     }
 
-    /// Runs a program in the guest to its end, whatever its exit code.
+    /// Runs a program in the guest to its end; every exit code is fine.
     ///
     /// # Errors
     ///
@@ -379,14 +379,14 @@ impl Vm {
         drop(self);
     }
 
-    /// All that the console has said so far.
+    /// Returns all that the console has said so far.
     pub fn console(&self) -> String {
         fs::read(&self.console)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
 
-    /// The end of the console, and what QEMU itself has said.
+    /// Returns the end of the console, and what QEMU itself has said.
     fn tail(&self) -> String {
         let qemu = fs::read_to_string(qemu_log(&self.console)).unwrap_or_default();
         format!("{}\n{qemu}", panic::tail(&self.console(), TAIL_LINES))
@@ -421,7 +421,7 @@ impl Vm {
         Ok(self.next_id)
     }
 
-    /// QEMU has closed the channel: the console may say why.
+    /// Returns the error for a channel that QEMU has closed: the console may say why.
     fn gone(&self, what: &str) -> Error {
         match self.check_console() {
             Err(crashed) => crashed,
@@ -444,7 +444,7 @@ impl Vm {
         }
     }
 
-    /// The agent's next message.
+    /// Returns the agent's next message.
     fn receive(&mut self, limit: Duration, what: &str) -> Result<Message, Error> {
         let deadline = Instant::now() + limit;
         loop {
@@ -472,7 +472,7 @@ impl Vm {
         }
     }
 
-    /// What a machine that does not answer is at: whether its processor runs, where, and whether it would have answered had it been
+    /// Returns what a machine that does not answer is at: whether its processor runs, where, and whether it would have answered had it been
     /// interrupted once more.
     fn whereabouts(&mut self) -> String {
         let mut lines = Vec::new();
@@ -499,7 +499,7 @@ impl Vm {
         lines.join("\n")
     }
 
-    /// Whether an empty line, which asks for nothing, gets something out of the agent.
+    /// Returns whether an empty line, which asks for nothing, gets something out of the agent.
     fn answers_nudge(&mut self) -> bool {
         if self.agent.write_all(b"\n").is_err() {
             return false;
@@ -523,7 +523,7 @@ impl Drop for Vm {
     }
 }
 
-/// What QEMU itself says, beside the console of its machine.
+/// Returns what QEMU itself says, beside the console of its machine.
 fn qemu_log(console: &Path) -> PathBuf {
     console.with_file_name("qemu.log")
 }

@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Where the watch's events go.
 const EVENTS: &str = "/run/xenstore-watch.log";
 
-/// [`ROOT`] and the nodes below it with their values, sorted; none if it is not there.
+/// Returns [`ROOT`] and the nodes below it with their values, sorted; none if it is not there.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub fn nodes(vm: &mut Vm) -> Result<Vec<(String, String)>> {
     Ok(nodes)
 }
 
-/// `path = "value"`, with `...` at the end of a value too long for a line: none of ours is.
+/// Parses `path = "value"`. A value too long for a line would end with `...`; none of ours is that long.
 fn node(line: &str) -> Option<(String, String)> {
     let (path, value) = line.split_once(" = ")?;
     Some((path.trim().to_owned(), value.trim().trim_matches('"').to_owned()))

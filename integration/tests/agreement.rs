@@ -1,4 +1,4 @@
-//! `show` and `scan` say the same of a device: both go by what `format` sees, and each adds only what it alone can know.
+//! `show` and `scan` say the same about a device: both use the inspection of `format`, and each adds only what it alone can know.
 //!
 //! The devices are the test vectors of the specification.
 
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-/// Where the images are said to lie: every alignment is right there.
+/// The assumed address of the images, where every alignment is right.
 const BASE: u64 = 1 << 32;
 
 fn vectors() -> PathBuf {
@@ -42,7 +42,7 @@ fn image(text: &str, path: &Path) -> Option<File> {
     Some(file)
 }
 
-/// What `show --json` or `scan --json` says.
+/// Returns what `show --json` or `scan --json` says.
 fn document(arguments: &[&str], image: &Path) -> serde_json::Value {
     let (command, path) = (arguments[0], image.to_str().unwrap());
     let arguments = [&arguments[1..], &[path]].concat();
@@ -82,7 +82,7 @@ fn show_and_scan_agree_on_every_vector() {
         assert_eq!(shown["state"], scanned["state"], "{name}: {shown} {scanned}");
         let [shown_reason, scanned_reason] =
             [&shown, &scanned].map(|document| document["reason"].as_str().unwrap_or(""));
-        // What is too small where it lies is said by the one that is asked about addresses.
+        // Only the tool that knows addresses says that an area is too small for its address.
         assert!(
             scanned_reason.starts_with(shown_reason),
             "{name}: {shown_reason:?} {scanned_reason:?}"

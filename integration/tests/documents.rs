@@ -49,7 +49,7 @@ fn tools() -> [clap::Command; 3] {
     ]
 }
 
-/// The command lines that scenarios run out of documents, with the names of these.
+/// Returns the command lines that scenarios run out of documents, with the names of these.
 fn executed() -> Vec<(String, String)> {
     let mut lines = Vec::new();
     for document in all().unwrap() {
@@ -132,7 +132,7 @@ fn command_lines_in_sentences_are_run_by_scenarios() {
     assert_eq!(excused.len(), NOT_RUN.len(), "excused without being there");
 }
 
-/// Cheaper to see than by a scenario, and for what stands in sentences, too.
+/// This is cheaper than a scenario, and covers the commands in sentences, too.
 #[test]
 fn command_lines_are_ones_that_the_tools_take() {
     let mut lines = executed();

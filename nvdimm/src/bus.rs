@@ -32,7 +32,7 @@ pub struct NdBus {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The bus does not say what it should.
+    /// The bus lacks an attribute, or it has an unexpected value.
     #[error(transparent)]
     Sysfs(#[from] sysfs::Error),
     /// The kernel did not take it.
@@ -91,12 +91,12 @@ pub enum Error {
 }
 
 impl NdBus {
-    /// The bus in this sysfs.
+    /// Returns the bus in this sysfs.
     pub fn new(sysfs: SysfsRoot) -> Self {
         Self { sysfs }
     }
 
-    /// Lets drivers bind to whatever appears, as the kernel does unless told otherwise, or makes them wait until they are bound.
+    /// Lets drivers bind to every new device, which is the kernel's default, or makes them wait until a program binds them.
     ///
     /// # Errors
     ///
@@ -124,11 +124,11 @@ impl NdBus {
         Ok(())
     }
 
-    /// Binds the drivers of namespaces, and of what these turn out to be, that have none.
+    /// Binds drivers to the namespaces, and to the devices that these become, that have none yet.
     ///
     /// # Errors
     ///
-    /// If the bus cannot be read, or a namespace is left without a block device or whatever its mode gives it.
+    /// If the bus cannot be read, or a namespace ends without the device of its mode (a block device, or a character device).
     pub fn bind_namespaces(&self) -> Result<(), Error> {
         for (kind, driver) in NAMESPACES {
             for device in self.unbound(kind)? {
@@ -144,7 +144,7 @@ impl NdBus {
         Ok(())
     }
 
-    /// The devices called `kind` and a number that have no driver and are not empty.
+    /// Returns the devices called `kind` and a number that have no driver and are not empty.
     fn unbound(&self, kind: &str) -> Result<Vec<Directory>, sysfs::Error> {
         let mut unbound = Vec::new();
         for device in self.devices(kind)? {
@@ -165,7 +165,7 @@ impl NdBus {
         Ok(unbound)
     }
 
-    /// The devices called `kind` and a number.
+    /// Returns the devices called `kind` and a number.
     fn devices(&self, kind: &str) -> Result<Vec<Directory>, sysfs::Error> {
         let is_called = |name: &String| {
             name.strip_prefix(kind)
@@ -194,15 +194,15 @@ impl NdBus {
         })
     }
 
-    /// Waits for what is being probed. A bus that does not offer this has nothing to wait for.
+    /// Waits until all probing has ended. Returns at once on a bus that does not offer this.
     pub fn settle(&self) {
         for bus in self.devices("ndbus").unwrap_or_default() {
             let _ = bus.text("wait_probe");
         }
     }
 
-    /// Takes the driver from the raw namespace that presents the block device `node`, does `then`, and gives it its driver back, whatever
-    /// came of it.
+    /// Unbinds the driver of the raw namespace that presents the block device `node`, calls `then`, and binds the driver again, whether
+    /// `then` succeeded or not.
     ///
     /// # Errors
     ///
@@ -232,7 +232,7 @@ impl NdBus {
         Err(Error::Gone(node.to_owned()))
     }
 
-    /// The raw namespace that presents a block device.
+    /// Returns the raw namespace that presents a block device.
     fn raw_namespace(&self, node: &Path) -> Result<String, Error> {
         let name = node.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let device = self
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// A bus with these devices, each a name and its attributes.
+    /// Returns a bus with these devices, each a name and its attributes.
     fn bus(devices: &[(&str, &[(&str, &str)])]) -> (tempfile::TempDir, NdBus) {
         let root = tempfile::tempdir().unwrap();
         for driver in ["nvdimm", "nd_region", "nd_pmem", "dax_pmem"] {

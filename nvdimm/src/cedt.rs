@@ -88,7 +88,7 @@ pub fn windows(table: &[u8]) -> Result<Vec<PhysRange>, NotACedt> {
 }
 
 impl Window {
-    /// Its range, if persistent memory may be there.
+    /// Returns its range, if persistent memory may be there.
     fn for_persistent_memory(&self) -> Option<PhysRange> {
         let wanted = TYPE_3 | PERSISTENT;
         let size = self.size.get();
@@ -103,7 +103,7 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// A table of these structures, with a checksum that is right.
+    /// Returns a table of these structures, with a checksum that is right.
     fn table(structures: &[Vec<u8>]) -> Vec<u8> {
         let mut table = b"CEDT".to_vec();
         table.resize(HEADER, 0);

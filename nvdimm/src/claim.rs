@@ -1,8 +1,8 @@
 //! Claims a block device or an image for this process alone, and says what uses it where it cannot be claimed.
 //!
-//! O_EXCL sees mounts, swap areas and what holds a device. It does not see who merely has a partition open: a guest's disk that
-//! xen-blkback or QEMU serves, a loop device. The kernel knows of those when it is asked to read the partition table again, which it
-//! refuses then; so it is asked before anything is written. Sources: Linux `block/ioctl.c` (`blkdev_reread_part`),
+//! O_EXCL detects mounts, swap areas and holders of a device. It does not detect a program that merely has a partition open: a guest's
+//! disk that xen-blkback or QEMU serves, a loop device. The kernel knows these: it refuses to read the partition table again while a
+//! partition is open. So this module asks it to, before anything is written. Sources: Linux `block/ioctl.c` (`blkdev_reread_part`),
 //! `drivers/block/xen-blkback/xenbus.c`, `drivers/block/loop.c`; QEMU `block/file-posix.c` (`raw_check_lock_bytes`).
 
 mod image_lock;
@@ -77,13 +77,14 @@ pub fn disk(sysfs: &SysfsRoot, node: &Path, intent: Intent) -> Result<File, Erro
             let user = users::opener(disk.partitions()).unwrap_or_else(|| NAMELESS.to_owned());
             return Err(Error::InUse(user));
         }
-        // It reads no tables on this device, and knows the partitions that it was told of: who has them open is to be seen otherwise.
+        // The kernel does not read tables on this device, and knows only the partitions that a program added. Other checks find who has
+        // them open.
         Err(Errno::INVAL) => {
             if let Some(user) = opener_that_stays(disk.partitions()) {
                 return Err(Error::InUse(user));
             }
         }
-        // Who may not ask is told so when it comes to writing.
+        // A caller without the permission gets the error when it opens the device for writing.
         Err(Errno::ACCESS | Errno::PERM) if intent == Intent::DryRun => {}
         Err(errno) => {
             return Err(Error::Io {
@@ -139,11 +140,11 @@ pub fn new_image(file: &File, path: &Path) -> Result<(), Error> {
     lock(file, path, Intent::Write)
 }
 
-/// Has the kernel read a disk's partition table again, where it reads tables at all: on a loop device only with `--partscan`.
+/// Makes the kernel read a disk's partition table again, where it reads tables at all: on a loop device only with `--partscan`.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::ResourceBusy`] if a partition is in use; otherwise whatever the kernel says.
+/// [`io::ErrorKind::ResourceBusy`] if a partition is in use; otherwise the kernel's error.
 pub fn reread_partitions(file: &mut File) -> io::Result<()> {
     match reread(file) {
         Ok(()) | Err(Errno::INVAL) => Ok(()),
@@ -213,7 +214,7 @@ impl Disk {
     }
 }
 
-/// The folder of a block device, by its node.
+/// Returns the folder of a block device, by its node.
 fn numbered(sysfs: &SysfsRoot, node: &Path) -> Result<Directory, Error> {
     let number = fs::metadata(node).map_err(Error::Open)?.rdev();
     let number = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
@@ -233,7 +234,7 @@ fn open_alone(node: &Path, intent: Intent, members: &[Member]) -> Result<File, E
     })
 }
 
-/// Who has one of these devices open, and not for a moment only.
+/// Returns who keeps one of these devices open, longer than for a moment.
 fn opener_that_stays(members: &[Member]) -> Option<String> {
     for _ in 0..TRIES {
         users::opener(members)?;

@@ -26,7 +26,7 @@ pub enum Error {
         /// What the operating system said.
         error: io::Error,
     },
-    /// It is not what it should be.
+    /// It does not have the form that it should have.
     #[error("{} {invalid}", .path.display())]
     Invalid {
         /// The table's file.
@@ -44,7 +44,7 @@ pub enum Error {
     },
 }
 
-/// The bytes of a table; `None` if the machine has none.
+/// Returns the bytes of a table; `None` if the machine has none.
 fn table(root: &SysfsRoot, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>, Error> {
     let path = root.path().join("firmware/acpi/tables").join(name);
     match std::fs::read(&path) {
@@ -54,7 +54,7 @@ fn table(root: &SysfsRoot, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>, Err
     }
 }
 
-/// The windows of addresses at which CXL devices may have persistent memory; none if the machine has no CEDT.
+/// Returns the windows of addresses at which CXL devices may have persistent memory; none if the machine has no CEDT.
 ///
 /// # Errors
 ///
@@ -66,7 +66,7 @@ pub fn cxl_windows(root: &SysfsRoot) -> Result<Vec<PhysRange>, Error> {
     }
 }
 
-/// The firmware's NFIT; `None` if the machine has none.
+/// Returns the firmware's NFIT; `None` if the machine has none.
 ///
 /// # Errors
 ///
@@ -81,7 +81,7 @@ pub fn nfit(root: &SysfsRoot) -> Result<Option<Nfit>, Error> {
     }
 }
 
-/// Each range of the NFIT as a namespace that no driver is bound to; none if the machine has no NFIT.
+/// Returns each range of the NFIT as a namespace that no driver is bound to; none if the machine has no NFIT.
 ///
 /// # Errors
 ///

@@ -22,7 +22,7 @@ pub enum Objection {
     Size(Bytes),
 }
 
-/// What keeps a range from becoming an fsdax namespace, if anything does.
+/// Returns what keeps a range from becoming an fsdax namespace, if anything does.
 pub fn objection(range: PhysRange) -> Option<Objection> {
     if !range.base().is_aligned(START_UNIT) {
         return Some(Objection::Start(range.base()));

@@ -18,7 +18,7 @@ const DOMAIN: usize = 64;
 /// The length of a UUID with hyphens.
 const UUID: usize = 36;
 
-/// What is claimed, and for whom.
+/// The partition that is claimed, and the domain it is claimed for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claim {
     reservation: Uuid,
@@ -32,7 +32,7 @@ pub struct Claim {
 pub struct BadDomain(String);
 
 impl Claim {
-    /// A claim on a partition of a reservation for the domain of this name.
+    /// Returns a claim on a partition of a reservation for the domain of this name.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl Claim {
         })
     }
 
-    /// The claim that has this label.
+    /// Returns the claim that has this label.
     pub fn from_label(label: &str) -> Option<Self> {
         let rest = label.strip_prefix(LABEL_PREFIX)?;
         let (uuid, rest) = rest.split_at_checked(UUID)?;
@@ -59,12 +59,12 @@ impl Claim {
         (claim.label() == label).then_some(claim)
     }
 
-    /// The claim that holds a block device, if one does: `holder` is an entry of the device's folder `holders` in sysfs.
+    /// Returns the claim that holds a block device, if one does: `holder` is an entry of the device's folder `holders` in sysfs.
     pub fn of_holder(holder: &Directory) -> Option<Self> {
         Self::from_label(&holder.text("dm/uuid").ok()??)
     }
 
-    /// The claims on partitions of a disk, in order. `disk` is its folder in sysfs.
+    /// Returns the claims on partitions of a disk, in order. `disk` is its folder in sysfs.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Claim {
         let mut claims = Vec::new();
         for name in disk.entries()? {
             let child = disk.child(&name);
-            // Other entries are no folders, or have no such attribute.
+            // Other entries are not folders, or lack this attribute.
             if child.text("partition").is_ok_and(|number| number.is_some()) {
                 let holders = child.child("holders");
                 let names = holders.entries()?;
@@ -84,7 +84,7 @@ impl Claim {
         Ok(claims)
     }
 
-    /// All claims that the kernel holds, in order.
+    /// Returns all claims that the kernel holds, in order.
     ///
     /// # Errors
     ///
@@ -101,11 +101,11 @@ impl Claim {
         Ok(claims)
     }
 
-    /// The nodes of what it holds: one, or none if the kernel has no such claim.
+    /// Returns the nodes of the devices that it holds: one, or none if the kernel does not have the claim.
     ///
     /// # Errors
     ///
-    /// If the list of block devices is there and cannot be read, or a device's label or the list of what it holds cannot.
+    /// If the list of block devices exists and cannot be read, or if a device's label or its list of held devices cannot be read.
     pub fn held(&self, sysfs: &SysfsRoot) -> Result<Vec<PathBuf>, sysfs::Error> {
         let label = self.label();
         let mut nodes = Vec::new();
@@ -121,27 +121,27 @@ impl Claim {
         Ok(nodes)
     }
 
-    /// The name of its device-mapper device.
+    /// Returns the name of its device-mapper device.
     pub fn name(&self) -> String {
         format!("{NAME_PREFIX}{}-{}", self.reservation, self.partition)
     }
 
-    /// The label of its device-mapper device.
+    /// Returns the label of its device-mapper device.
     pub fn label(&self) -> String {
         format!("{LABEL_PREFIX}{}-{}-{}", self.reservation, self.partition, self.domain)
     }
 
-    /// The reservation.
+    /// Returns the reservation.
     pub fn reservation(&self) -> Uuid {
         self.reservation
     }
 
-    /// The number of the partition.
+    /// Returns the number of the partition.
     pub fn partition(&self) -> u32 {
         self.partition
     }
 
-    /// The name of the domain.
+    /// Returns the name of the domain.
     pub fn domain(&self) -> &str {
         &self.domain
     }

@@ -95,7 +95,7 @@ struct Block {
 
 const _: () = assert!(size_of::<Block>() == SIZE);
 
-/// The bytes at `offset` of a namespace that `bytes` shows from its start, as the block device of a raw namespace does.
+/// Returns the bytes at `offset` of a namespace that `bytes` shows from its start, as the block device of a raw namespace does.
 ///
 /// # Errors
 ///
@@ -110,7 +110,7 @@ pub fn read_at(bytes: &impl ReadAt, offset: NamespaceOffset) -> io::Result<[u8; 
 ///
 /// # Errors
 ///
-/// Why there is no fsdax device that could be believed.
+/// Why an fsdax device that the bytes describe is not credible.
 pub fn fsdax(bytes: &[u8; SIZE], namespace: PhysRange) -> Result<Fsdax, NotFsdax> {
     let block: &Block = zerocopy::transmute_ref!(bytes);
     if block.signature != *FSDAX_SIGNATURE {
@@ -183,7 +183,7 @@ pub enum Unsuitable {
 /// Makes the info block with which a namespace without labels comes up in fsdax mode with its memory map in memory: the bytes that
 /// Linux 6.12 writes for `ndctl create-namespace --mode=fsdax --map=mem`, to stand at [`OFFSET`].
 ///
-/// Only the namespace's address modulo 2 MiB counts, so it holds wherever a guest sees the namespace at such an address.
+/// Only the namespace's address modulo 2 MiB matters, so the info block is valid at every guest address that is equal modulo 2 MiB.
 ///
 /// # Errors
 ///
@@ -291,7 +291,7 @@ pub(crate) mod tests {
                 device_range: PhysRange::new(PhysAddr(base + 2 * MIB), Bytes(data)).unwrap(),
             };
             assert_eq!(fsdax(&bytes, namespace), Ok(expected));
-            // The same bytes wherever it lies, as long as huge pages fit.
+            // The bytes are the same at every address, as long as huge pages fit.
             let elsewhere = PhysRange::new(PhysAddr(base + (6 << 30)), Bytes(size)).unwrap();
             assert_eq!(encode(uuid, elsewhere), Ok(bytes));
             let frames = u64::from_le_bytes(bytes[64..72].try_into().unwrap());

@@ -3,8 +3,9 @@
 //! # Where things are
 //!
 //! [`sysfs`] reads attributes. [`namespace`] says what each namespace is and where it lies. Before a driver is bound there is no block
-//! device: [`unbound`] foresees what it will be, from an [`info_block`] in the bytes that [`physical_memory`] shows. Before libnvdimm
-//! is there, [`firmware`] names the ranges of the [`nfit`], and the windows of the [`cedt`]: the addresses that CXL devices may have. [`obstacle`] has the reasons why Xen cannot live in a namespace. [`node`] opens a device's node, and [`bus`] binds drivers.
+//! device: [`unbound`] foresees what it will be, from an [`info_block`] in the bytes that [`physical_memory`] shows. Before libnvdimm is
+//! loaded, [`firmware`] names the ranges of the [`nfit`], and the windows of the [`cedt`]: the addresses that CXL devices may have.
+//! [`obstacle`] has the reasons why Xen cannot live in a namespace. [`node`] opens a device's node, and [`bus`] binds drivers.
 //!
 //! Only [`bus`] changes anything.
 

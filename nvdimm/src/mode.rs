@@ -16,7 +16,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The word that `ndctl` uses for it.
+    /// Returns the word that `ndctl` uses for it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Raw => "raw",

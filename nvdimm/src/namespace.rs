@@ -31,12 +31,12 @@ pub struct Namespace {
     pub platform: Platform,
     /// What user space sees of it.
     pub presented: Presented,
-    /// Why it cannot hold a reservation whatever it presents: a property of its region.
+    /// Why it cannot hold a reservation in any mode: a property of its region.
     pub obstacle: Option<Obstacle>,
 }
 
 impl Namespace {
-    /// The name of the device's node, if it has one.
+    /// Returns the name of the device's node, if it has one.
     pub fn node(&self) -> Option<&str> {
         match &self.presented {
             Presented::Block { disk, .. } => Some(&disk.name),
@@ -45,7 +45,7 @@ impl Namespace {
         }
     }
 
-    /// Whether `name` means this namespace or its device.
+    /// Returns whether `name` means this namespace or its device.
     pub fn is_called(&self, name: &str) -> bool {
         self.name == name || self.node() == Some(name)
     }
@@ -79,15 +79,15 @@ pub struct Disk {
     pub name: String,
     /// Its bytes.
     pub size: Bytes,
-    /// The bytes of its logical blocks, if they are told.
+    /// The size of its logical blocks, if it is known.
     pub lba_size: Option<LbaSize>,
-    /// Its number as `major:minor`, if it is told.
+    /// Its number as `major:minor`, if it is known.
     pub number: Option<String>,
     directory: Directory,
 }
 
 impl Disk {
-    /// Whether it is still there.
+    /// Returns whether it is still there.
     pub fn exists(&self) -> bool {
         self.directory.exists()
     }
@@ -98,11 +98,11 @@ impl Disk {
 pub struct Listed {
     /// Its name.
     pub name: String,
-    /// What it is, or why that cannot be told.
+    /// What it is, or why that is unknown.
     pub result: Result<Namespace, Error>,
 }
 
-/// The namespaces of a tree, each found or failed on its own.
+/// Returns the namespaces of a tree, each found or failed on its own.
 ///
 /// Namespaces without a size (seeds) and those that vanish meanwhile are left out.
 ///
@@ -139,11 +139,11 @@ pub fn all(root: &SysfsRoot) -> Result<Vec<Listed>, Error> {
     Ok(found)
 }
 
-/// The namespace that `disk`, a block device's directory, presents; `None` if it is not one of libnvdimm's.
+/// Returns the namespace that `disk`, a block device's directory, presents; `None` if it is not one of libnvdimm's.
 ///
 /// # Errors
 ///
-/// If sysfs does not say what it should of it.
+/// If sysfs lacks one of its attributes, or an attribute has an unexpected value.
 pub fn presented_by(disk: &Directory) -> Result<Option<Namespace>, Error> {
     let Some(device) = disk.follow("device") else {
         return Ok(None);
@@ -159,7 +159,7 @@ pub fn presented_by(disk: &Directory) -> Result<Option<Namespace>, Error> {
     read(&namespace, &mut Regions::default())
 }
 
-/// What is known of the region looked at last: namespaces of one region follow each other, and share it.
+/// The facts about the last region: namespaces of one region follow each other, and share them.
 #[derive(Default)]
 struct Regions(Option<Region>);
 
@@ -172,7 +172,7 @@ struct Region {
 }
 
 impl Regions {
-    /// The region that `namespace` lies in.
+    /// Returns the region that `namespace` lies in.
     fn of(&mut self, namespace: &Directory) -> Result<&Region, Error> {
         let directory = region_of(namespace);
         let known = self.0.take().filter(|region| region.directory == directory);
@@ -194,7 +194,7 @@ impl Regions {
     }
 }
 
-/// Why nothing in a region can hold a reservation (`region_devs.c`: the names of device types, `read_only_show`).
+/// Returns why nothing in a region can hold a reservation (`region_devs.c`: the names of device types, `read_only_show`).
 fn obstacle(region: &Directory) -> Result<Option<Obstacle>, Error> {
     if region.text("devtype")?.as_deref() == Some("nd_volatile") {
         return Ok(Some(Obstacle::Volatile));
@@ -203,7 +203,7 @@ fn obstacle(region: &Directory) -> Result<Option<Obstacle>, Error> {
     Ok(read_only.then_some(Obstacle::ReadOnly))
 }
 
-/// The directory of the region that a device of the nd bus lies in.
+/// Returns the directory of the region that a device of the nd bus lies in.
 fn region_of(device: &Directory) -> Directory {
     device.parent().unwrap_or_else(|| device.clone())
 }
@@ -233,7 +233,7 @@ fn read(directory: &Directory, regions: &mut Regions) -> Result<Option<Namespace
     }))
 }
 
-/// A device's `resource` and `size`; `None` if its size is zero.
+/// Returns a device's `resource` and `size`; `None` if its size is zero.
 fn range_of(directory: &Directory) -> Result<Option<PhysRange>, Error> {
     let size = directory.size()?.ok_or_else(|| directory.missing("size"))?;
     if size == Bytes(0) {
@@ -279,7 +279,7 @@ fn unclaimed(directory: &Directory, region: &Region, range: PhysRange) -> Result
     Ok((Mode::Raw, Presented::Unbound(unbound)))
 }
 
-/// The block size in brackets in `sector_size`, or the only one there (`drivers/nvdimm/core.c`, `nd_size_select_show`).
+/// Returns the block size in brackets in `sector_size`, or the only one there (`drivers/nvdimm/core.c`, `nd_size_select_show`).
 fn selected_lba_size(directory: &Directory) -> Result<Option<LbaSize>, Error> {
     let Some(text) = directory.text("sector_size")? else {
         return Ok(None);
@@ -339,7 +339,7 @@ fn fsdax(pfn: &Directory) -> Result<Presented, Error> {
     Ok(Presented::Block { disk, start })
 }
 
-/// The block device that an nd device presents: the one entry of its directory `block`.
+/// Returns the block device that an nd device presents: the one entry of its directory `block`.
 fn disk_of(device: &Directory) -> Result<Option<Disk>, Error> {
     let Some(disk) = device.child("block").first_directory(|_| true)? else {
         return Ok(None);
@@ -367,7 +367,7 @@ fn disk_of(device: &Directory) -> Result<Option<Disk>, Error> {
     }))
 }
 
-/// The character device below a `daxR.N` of the nd bus: `daxX.Y`, on the dax bus or (before Linux 5.1) in the class `dax`.
+/// Returns the character device below a `daxR.N` of the nd bus: `daxX.Y`, on the dax bus or (before Linux 5.1) in the class `dax`.
 fn character_device(claim: &Directory) -> Result<Option<String>, Error> {
     for parent in [claim.clone(), claim.child("dax")] {
         if let Some(device) = parent.first_directory(|name| is_nd_name(name, "dax"))? {
@@ -377,7 +377,7 @@ fn character_device(claim: &Directory) -> Result<Option<String>, Error> {
     Ok(None)
 }
 
-/// Whether `name` is `prefix`, a number, a dot and a number: how libnvdimm names what lies in a region.
+/// Returns whether `name` is `prefix`, a number, a dot and a number: how libnvdimm names what lies in a region.
 fn is_nd_name(name: &str, prefix: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     name.strip_prefix(prefix)
@@ -392,7 +392,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    /// A region of 1 GiB with a namespace of each mode, and the directories of their block devices.
+    /// Makes a region of 1 GiB with a namespace of each mode, and the directories of their block devices.
     fn tree(root: &Path) {
         for (path, content) in [
             ("region0/resource", "0x100000000"),

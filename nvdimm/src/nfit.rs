@@ -1,4 +1,4 @@
-//! The NFIT: firmware's table of persistent memory, where there is no driver to ask.
+//! The NFIT: the firmware's table of persistent memory, for the time before a driver is loaded.
 //!
 //! Source: ACPI Specification 6.5, chapter 5.2.25. `/sys/firmware/acpi/tables/NFIT` holds its bytes.
 
@@ -48,7 +48,7 @@ pub struct Range {
 }
 
 impl Range {
-    /// Why Xen must not keep anything there; `None` if nothing speaks against it.
+    /// Returns why Xen must not keep anything there; `None` if there is no reason.
     pub const fn obstacle(&self) -> Option<Obstacle> {
         match self.state.obstacle() {
             None if !self.write_back => Some(Obstacle::NotWriteBack),
@@ -101,7 +101,7 @@ impl State {
     /// Firmware did not map the NVDIMM.
     pub const MAP_FAILED: Self = Self(1 << 6);
 
-    /// The bits of both.
+    /// Returns the bits of both.
     const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -110,7 +110,7 @@ impl State {
         self.0 & other.0 != 0
     }
 
-    /// Why Xen must not keep anything there; `None` if nothing speaks against it.
+    /// Returns why Xen must not keep anything there; `None` if there is no reason.
     pub const fn obstacle(self) -> Option<Obstacle> {
         if self.has_any_of(Self::MAP_FAILED) {
             Some(Obstacle::NotMapped)
@@ -121,7 +121,7 @@ impl State {
         }
     }
 
-    /// Whether something that was written earlier may be lost. That is for the owner of the data, and does not keep Xen away.
+    /// Returns whether something that was written earlier may be lost. That is for the owner of the data, and does not keep Xen away.
     pub const fn has_lost_data(self) -> bool {
         self.has_any_of(Self::SAVE_FAILED.and(Self::RESTORE_FAILED).and(Self::FLUSH_FAILED))
     }
@@ -221,7 +221,7 @@ const _: () = {
     assert!(size_of::<RegionMapping>() == 48);
 };
 
-/// Reads a table. Volatile ranges and control regions are no persistent memory, and not mentioned.
+/// Reads a table. Leaves out volatile ranges and control regions, which are not persistent memory.
 ///
 /// What does not fit is treated as Linux treats it (`drivers/acpi/nfit/core.c`, `add_table`, `acpi_nfit_register_region`): the
 /// list ends at a structure without a length, and a structure of the wrong length makes the table worthless.
@@ -293,8 +293,8 @@ impl Nfit {
     }
 }
 
-/// The state of the NVDIMMs behind a range. The flags of an NVDIMM are those of all its mappings taken together, to other ranges too
-/// (`drivers/acpi/nfit/core.c`, `acpi_nfit_register_dimms`).
+/// Returns the state of the NVDIMMs behind a range. The flags of an NVDIMM are those of all its mappings taken together, to other ranges
+/// too (`drivers/acpi/nfit/core.c`, `acpi_nfit_register_dimms`).
 fn state(index: u16, mappings: &[&RegionMapping]) -> State {
     let behind: Vec<u32> = mappings
         .iter()
@@ -307,7 +307,7 @@ fn state(index: u16, mappings: &[&RegionMapping]) -> State {
         .fold(State::default(), |all, mapping| all.and(State(mapping.state.get())))
 }
 
-/// The structures, once the table is known to be whole.
+/// Returns the structures, once the table is known to be whole.
 fn body(table: &[u8]) -> Result<&[u8], NotAnNfit> {
     if !table.starts_with(b"NFIT") {
         return Err(NotAnNfit::Signature);

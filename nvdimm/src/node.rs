@@ -37,7 +37,7 @@ pub enum Error {
     /// A regular file, where a device was asked for.
     #[error("is not a device")]
     NotADevice,
-    /// The file in place of the node is no block device.
+    /// The file at the node's path is not a block device.
     #[error(
         "is not a block device: something wrote a file in place of the device's node; remove it and let udev make the node again"
     )]
@@ -61,7 +61,7 @@ pub enum Error {
 }
 
 impl Nodes {
-    /// The path of the node called `name`.
+    /// Returns the path of the node called `name`.
     pub fn path(&self, name: &str) -> PathBuf {
         match self {
             Self::System => Path::new("/dev").join(name),
@@ -69,11 +69,11 @@ impl Nodes {
         }
     }
 
-    /// The name of the device that `asked`, a name or a path, stands for.
+    /// Returns the name of the device that `asked`, a name or a path, stands for.
     ///
     /// # Errors
     ///
-    /// If there is no such file, or it is not a device's.
+    /// If the file does not exist, or is not a device node.
     pub fn name_of(&self, root: &SysfsRoot, asked: &Path) -> Result<String, Error> {
         let last = asked
             .file_name()
@@ -132,7 +132,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
 }
 
-/// Why nothing in `root` that is persistent memory is called `name`.
+/// Returns why nothing in `root` that is persistent memory is called `name`.
 pub fn why_unknown(root: &SysfsRoot, nodes: &Nodes, name: &str) -> Error {
     let device = root.block_device(name);
     let partition = device

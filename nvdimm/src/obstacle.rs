@@ -1,4 +1,4 @@
-//! Why Xen must not keep its structures in a namespace, whatever stands in its bytes.
+//! Why Xen must not keep its structures in a namespace, independent of its content.
 
 use crate::info_block;
 

@@ -38,7 +38,7 @@ impl PhysicalMemory {
         })
     }
 
-    /// The bytes of `range`, of which those in `bad` must not be touched.
+    /// Returns the bytes of `range`. Does not touch those in `bad`.
     pub fn window<'a>(&'a self, range: PhysRange, bad: &'a [PhysRange]) -> Window<'a> {
         Window {
             memory: self,
@@ -77,7 +77,7 @@ fn copy_out(map: &memmap2::MmapRaw, buf: &mut [u8]) {
     }
 }
 
-/// What a refused mapping means.
+/// Returns what a refused mapping means.
 fn explained(error: io::Error, range: PhysRange) -> io::Error {
     if error.kind() == io::ErrorKind::PermissionDenied {
         let message = format!(
@@ -98,7 +98,7 @@ pub struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// The part of it at `range`, which is within it; `None` if it is not.
+    /// Returns the part of it at `range`, which is within it; `None` if it is not.
     pub fn part(&self, range: PhysRange) -> Option<Self> {
         self.range.contains(range).then_some(Self { range, ..*self })
     }

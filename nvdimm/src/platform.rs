@@ -17,7 +17,7 @@ pub enum PersistenceDomain {
 }
 
 impl PersistenceDomain {
-    /// The word that documents and XenStore use.
+    /// Returns the word that documents and XenStore use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CpuCache => "cpu-cache",
@@ -26,7 +26,7 @@ impl PersistenceDomain {
     }
 }
 
-/// Something that has happened to an NVDIMM, and that whoever uses its content should know.
+/// An event of an NVDIMM that a user of its content should know.
 ///
 /// Source: Linux `drivers/acpi/nfit/core.c` (`flags_show`); ACPI 6.5, table 5.135 (NVDIMM state flags).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl Health {
         Self::SmartEvent,
     ];
 
-    /// The word that documents and XenStore use.
+    /// Returns the word that documents and XenStore use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SaveFailed => "save-failed",
@@ -61,7 +61,7 @@ impl Health {
         }
     }
 
-    /// The word that the kernel uses.
+    /// Returns the word that the kernel uses.
     const fn flag(self) -> &'static str {
         match self {
             Self::SaveFailed => "save_fail",
@@ -82,7 +82,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// What sysfs says of the region with this folder.
+    /// Returns what sysfs says of the region with this folder.
     ///
     /// # Errors
     ///

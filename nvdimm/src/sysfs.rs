@@ -49,7 +49,7 @@ pub enum Error {
     },
 }
 
-/// Physical addresses are shown to root only.
+/// Returns advice: the kernel shows physical addresses to root only.
 fn advice(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied {
         " (run as root)"
@@ -58,7 +58,7 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Whether an error says that the thing is gone or has no value, as opposed to that it cannot be read.
+/// Returns whether an error says that the thing is gone or has no value, as opposed to that it cannot be read.
 fn is_absence(error: &Errno) -> bool {
     // libnvdimm answers ENXIO for an attribute of a device without a driver, the core ENODEV for one that is being removed.
     let errors = [Errno::NXIO, Errno::NODEV, Errno::NOENT, Errno::NOTDIR];
@@ -70,17 +70,17 @@ fn is_absence(error: &Errno) -> bool {
 pub struct SysfsRoot(PathBuf);
 
 impl SysfsRoot {
-    /// The tree below `root`.
+    /// Returns the tree below `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self(root.into())
     }
 
-    /// The path itself.
+    /// Returns the path itself.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The names on the nd bus, in order: regions, namespaces and what claims them; none if libnvdimm is not there.
+    /// Returns the names on the nd bus, in order: regions, namespaces and what claims them; none if libnvdimm is not there.
     ///
     /// # Errors
     ///
@@ -91,17 +91,17 @@ impl SysfsRoot {
         Ok(names)
     }
 
-    /// The device called `name` on the nd bus; `None` if there is none. It may have gone since.
+    /// Returns the device called `name` on the nd bus; `None` if there is none. It may have gone since.
     pub fn nd_device(&self, name: &str) -> Option<Directory> {
         self.nd_list().linked(name)
     }
 
-    /// Whether the kernel shows its types (`CONFIG_DEBUG_INFO_BTF`), as eBPF programs that run on every kernel need.
+    /// Returns whether the kernel shows its types (`CONFIG_DEBUG_INFO_BTF`), as eBPF programs that run on every kernel need.
     pub fn has_btf(&self) -> bool {
         self.directory("kernel/btf").has("vmlinux")
     }
 
-    /// The directory at this path from the root, of which nothing is known yet.
+    /// Returns the directory at this path from the root. It may not exist.
     pub fn directory(&self, path: &str) -> Directory {
         Directory(self.0.join(path))
     }
@@ -110,12 +110,12 @@ impl SysfsRoot {
         Directory(self.0.join("bus/nd/devices"))
     }
 
-    /// The block device called `name` in the kernel's list of block devices.
+    /// Returns the block device called `name` in the kernel's list of block devices.
     pub fn block_device(&self, name: &str) -> Option<Directory> {
         Directory(self.0.join("class/block")).follow(name)
     }
 
-    /// The names of the kernel's block devices, partitions among them.
+    /// Returns the names of the kernel's block devices, partitions among them.
     ///
     /// # Errors
     ///
@@ -124,14 +124,15 @@ impl SysfsRoot {
         Directory(self.0.join("class/block")).entries()
     }
 
-    /// What a Xen backend serves to guests; none where there is no such bus.
+    /// Returns the devices that a Xen backend serves to guests; none if the bus does not exist.
     pub fn xen_backends(&self) -> Vec<Directory> {
         let list = Directory(self.0.join("bus/xen-backend/devices"));
         let names = list.entries().unwrap_or_default();
         names.iter().filter_map(|name| list.follow(name)).collect()
     }
 
-    /// The block device with the device number of `node`, a block device's node; a directory that is not there if there is none.
+    /// Returns the block device with the device number of `node`, a block device's node. If there is no such device, the directory does
+    /// not exist.
     pub fn block_device_of(&self, node: &Metadata) -> Directory {
         let number = node.rdev();
         let number = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
@@ -139,7 +140,7 @@ impl SysfsRoot {
         list.follow(&number).unwrap_or_else(|| list.child(&number))
     }
 
-    /// The block device with the number `major:minor`.
+    /// Returns the block device with the number `major:minor`.
     pub fn block_device_numbered(&self, number: &str) -> Option<Directory> {
         Directory(self.0.join("dev/block")).follow(number)
     }
@@ -162,44 +163,44 @@ impl fmt::Display for SysfsRoot {
 pub struct Directory(PathBuf);
 
 impl Directory {
-    /// The directory's path.
+    /// Returns the directory's path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The device's name: the last part of its path.
+    /// Returns the device's name: the last part of its path.
     pub fn name(&self) -> &str {
         self.0.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
-    /// Whether the device is still there.
+    /// Returns whether the device is still there.
     pub fn exists(&self) -> bool {
         self.0.is_dir()
     }
 
-    /// The directory that the device's directory lies in.
+    /// Returns the directory that the device's directory lies in.
     pub fn parent(&self) -> Option<Self> {
         self.0.parent().map(|parent| Self(parent.to_path_buf()))
     }
 
-    /// The directory called `name` in it, of which nothing is known yet.
+    /// Returns the directory called `name` in it. It may not exist.
     pub fn child(&self, name: &str) -> Self {
         Self(self.0.join(name))
     }
 
-    /// Whether there is anything called `name` in it.
+    /// Returns whether there is anything called `name` in it.
     pub fn has(&self, name: &str) -> bool {
         self.0.join(name).exists()
     }
 
-    /// The directory that `name` is, or leads to; `None` if there is none.
+    /// Returns the directory that `name` is, or leads to; `None` if there is none.
     pub fn follow(&self, name: &str) -> Option<Self> {
         self.linked(name).filter(Self::exists)
     }
 
-    /// What `name` is, or says that it leads to; `None` if there is nothing of that name.
+    /// Returns the path that `name` is, or that its link contains; `None` if the name does not exist.
     ///
-    /// The text of a link is enough: in the way of the kernel's links there are no others.
+    /// The text of a link is enough: the path of a sysfs link does not contain other links.
     fn linked(&self, name: &str) -> Option<Self> {
         let path = self.0.join(name);
         match rustix::fs::readlink(&path, Vec::with_capacity(256)) {
@@ -209,7 +210,7 @@ impl Directory {
         }
     }
 
-    /// The first directory below it with a name that `is_wanted`; `None` if there is none, or it is gone itself.
+    /// Returns the first directory below it with a name that `is_wanted`; `None` if there is none, or it is gone itself.
     ///
     /// # Errors
     ///
@@ -231,12 +232,12 @@ impl Directory {
         Ok(found)
     }
 
-    /// One of the names in it; `None` if it is empty, is gone or cannot be read.
+    /// Returns one of the names in it; `None` if it is empty, is gone or cannot be read.
     pub fn first_name(&self) -> Option<String> {
         self.entries().ok()?.into_iter().next()
     }
 
-    /// The names in it that are text; empty if it is gone.
+    /// Returns the names in it that are text; empty if it is gone.
     pub(crate) fn entries(&self) -> Result<Vec<String>, Error> {
         let mut names = Vec::new();
         self.each_entry(|name, _| {
@@ -272,7 +273,7 @@ impl Directory {
         }
     }
 
-    /// An attribute's text without the white space around it; `None` if there is none, or it is empty.
+    /// Returns an attribute's text without the white space around it; `None` if there is none, or it is empty.
     ///
     /// # Errors
     ///
@@ -297,7 +298,7 @@ impl Directory {
         }
     }
 
-    /// An attribute that holds a number: hexadecimal after `0x`, otherwise decimal.
+    /// Returns an attribute that holds a number: hexadecimal after `0x`, otherwise decimal.
     ///
     /// # Errors
     ///
@@ -312,7 +313,7 @@ impl Directory {
         }
     }
 
-    /// The attribute `resource`: the physical address where a device starts.
+    /// Returns the attribute `resource`: the physical address where a device starts.
     ///
     /// # Errors
     ///
@@ -321,7 +322,7 @@ impl Directory {
         Ok(self.number("resource")?.map(PhysAddr))
     }
 
-    /// The attribute `size`, in bytes.
+    /// Returns the attribute `size`, in bytes.
     ///
     /// # Errors
     ///
@@ -330,7 +331,7 @@ impl Directory {
         Ok(self.number("size")?.map(Bytes))
     }
 
-    /// The attribute `numa_node`; `None` also for a device that belongs to none (-1).
+    /// Returns the attribute `numa_node`; `None` also for a device that belongs to none (-1).
     ///
     /// # Errors
     ///
@@ -345,14 +346,14 @@ impl Directory {
         }
     }
 
-    /// The error for an attribute that must be there and is not.
+    /// Returns the error for an attribute that must be there and is not.
     pub fn missing(&self, attribute: &str) -> Error {
         Error::Missing {
             path: self.0.join(attribute),
         }
     }
 
-    /// The error for an attribute whose `content` is not `expected`.
+    /// Returns the error for an attribute whose `content` is not `expected`.
     pub fn malformed(&self, attribute: &str, content: String, expected: &'static str) -> Error {
         Error::Malformed {
             path: self.0.join(attribute),
@@ -362,7 +363,7 @@ impl Directory {
     }
 }
 
-/// What the link with this text in `directory` leads to.
+/// Returns what the link with this text in `directory` leads to.
 fn joined(directory: &Path, text: &Path) -> PathBuf {
     let mut path = directory.to_path_buf();
     for component in text.components() {

@@ -1,8 +1,8 @@
 //! A namespace that no driver is bound to: what device it will present once nd_pmem binds it.
 //!
-//! The same decision as the kernel's, from the namespace's bytes. Source: Linux 6.12, `drivers/nvdimm/pmem.c` (`nd_pmem_probe`: BTT,
-//! then pfn, then dax, else raw), `btt_devs.c` (`nd_btt_version`: at 4 KiB, or for labelled namespaces at 0), `pfn_devs.c`
-//! (`nd_pfn_validate`: an info block of another namespace is none).
+//! The same decision as the kernel's, from the namespace's bytes. Source: Linux 6.12, `drivers/nvdimm/pmem.c` (`nd_pmem_probe`: BTT, then
+//! pfn, then dax, else raw), `btt_devs.c` (`nd_btt_version`: at 4 KiB, or for labelled namespaces at 0), `pfn_devs.c` (`nd_pfn_validate`:
+//! ignores an info block of another namespace).
 
 use crate::info_block::{self, Fsdax, MemoryMap, NotFsdax};
 use crate::mode::Mode;
@@ -17,9 +17,9 @@ use xen_pmem_format::units::{Address as _, LbaSize, NamespaceOffset, PhysAddr, P
 pub struct Unbound {
     /// The UUID that labels give it, if it has labels.
     pub uuid: Option<Uuid>,
-    /// Whether it was told to be raw whatever it holds.
+    /// Whether it was forced to raw mode, regardless of its content.
     pub force_raw: bool,
-    /// The logical block size that its block device will have, if it is told.
+    /// The logical block size that its block device will have, if it is known.
     pub lba_size: Option<LbaSize>,
     /// Known media errors.
     pub bad: Vec<PhysRange>,
@@ -34,7 +34,7 @@ pub enum WillBe {
     Unusable(Mode, Obstacle),
 }
 
-/// What will become of the namespace at `range` whose bytes are `bytes`.
+/// Returns what will become of the namespace at `range` whose bytes are `bytes`.
 ///
 /// # Errors
 ///
@@ -58,13 +58,13 @@ pub fn foresee(unbound: &Unbound, range: PhysRange, bytes: &impl ReadAt) -> io::
         Ok(Fsdax { device_range, .. }) => Ok(WillBe::Block(Mode::Fsdax, device_range)),
         Err(NotFsdax::OtherMode(Mode::Sector)) => Ok(WillBe::Unusable(Mode::Sector, Obstacle::Sector)),
         Err(NotFsdax::OtherMode(_)) => Ok(WillBe::Unusable(Mode::Devdax, Obstacle::Devdax)),
-        // What the driver makes of it is hard to say, and nothing has to be reported before it has.
+        // What the driver will make of it is hard to foresee, and there is no hurry: the report can wait for the driver.
         Err(error) => Ok(WillBe::Unusable(Mode::Fsdax, error.into())),
     }
 }
 
-/// Media errors as the attribute `badblocks` lists them: a line for each run, its first 512-byte sector, counted from `base`, and
-/// its sectors (Linux `block/badblocks.c`, `badblocks_show`). `None` if the text is something else.
+/// Reads media errors as the attribute `badblocks` lists them: a line for each run, with its first 512-byte sector, counted from `base`,
+/// and its number of sectors (Linux `block/badblocks.c`, `badblocks_show`). `None` if the text is something else.
 pub fn bad_blocks(text: &str, base: PhysAddr) -> Option<Vec<PhysRange>> {
     text.lines()
         .map(|line| {
@@ -81,7 +81,7 @@ mod tests {
     use crate::info_block::tests::{block, namespace};
     use xen_pmem_format::units::Bytes;
 
-    /// A namespace with `info` at its 4 KiB.
+    /// Returns a namespace with `info` at its 4 KiB.
     fn bytes(info: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 16384];
         bytes[4096..4096 + info.len()].copy_from_slice(info);

@@ -17,7 +17,7 @@ struct Cli {
     folder: PathBuf,
 }
 
-/// The command lines of all tools.
+/// Returns the command lines of all tools.
 fn tools() -> [Command; 3] {
     [
         xen_pmem_provision::cli::command(),

@@ -9,7 +9,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 /// The section of the manual for administrators.
 const SECTION: &str = "8";
 
-/// The pages of these tools and of their subcommands: file names and contents.
+/// Returns the pages of these tools and of their subcommands: file names and contents.
 ///
 /// # Errors
 ///
@@ -39,11 +39,11 @@ fn pages_below(words: &str, tool: &str, command: Command, pages: &mut Vec<(Strin
     Ok(())
 }
 
-/// The page of one command, called `words` on a command line, of the tool `tool`.
+/// Returns the page of one command, called `words` on a command line, of the tool `tool`.
 fn page(words: &str, tool: &str, command: Command) -> Result<(String, Vec<u8>)> {
     let written = sections::of(words).with_context(|| format!("`{words}` has no examples"))?;
     let title = words.replace(' ', "-");
-    // The exit codes, which the help ends with, have a section of their own.
+    // The exit codes at the end of the help have their own section.
     let exit_codes = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let version = env!("CARGO_PKG_VERSION");
     let man = Man::new(command.clone().after_help("").after_long_help("").version(version))
@@ -64,7 +64,7 @@ fn page(words: &str, tool: &str, command: Command) -> Result<(String, Vec<u8>)> 
     Ok((format!("{title}.{SECTION}"), text))
 }
 
-/// The command line in short, as `--help` has it: it knows which arguments take the place of others.
+/// Returns the command line in short, as `--help` has it: it knows which arguments take the place of others.
 fn synopsis(words: &str, command: &Command) -> Roff {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim();
@@ -75,7 +75,7 @@ fn synopsis(words: &str, command: &Command) -> Roff {
     roff
 }
 
-/// What follows the options.
+/// Returns what follows the options.
 fn rest(words: &str, written: &Page, exit_codes: &str, tool: &str, title: &str) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["EXAMPLES"]);

@@ -4,7 +4,7 @@
 pub(crate) struct Page {
     /// The command as it is typed.
     pub(crate) command: &'static str,
-    /// What is to be done, and the line that does it.
+    /// The task, and the line that does it.
     pub(crate) examples: &'static [(&'static str, &'static str)],
     /// Files that it uses, and what for.
     pub(crate) files: &'static [(&'static str, &'static str)],
@@ -37,7 +37,7 @@ pub(crate) struct Section {
     pub(crate) command: &'static str,
     /// The section's title.
     pub(crate) title: &'static str,
-    /// What it tells of, and what it tells.
+    /// Its subject, and its text.
     pub(crate) entries: &'static [(&'static str, &'static str)],
 }
 
@@ -100,7 +100,7 @@ pub(crate) const MORE: &[Section] = &[
     },
 ];
 
-/// The section of a command, as it is typed.
+/// Returns the section of a command, as it is typed.
 pub(crate) fn of(command: &str) -> Option<&'static Page> {
     ALL.iter().find(|page| page.command == command)
 }

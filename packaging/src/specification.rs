@@ -8,7 +8,7 @@ pub(crate) const NAME: &str = "xen-pmem-format.5";
 
 const TEXT: &str = include_str!("format.md");
 
-/// The page.
+/// Returns the page.
 pub(crate) fn page() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mut page = Page::default();
@@ -40,7 +40,7 @@ struct Page {
     roff: Roff,
     /// The words of the paragraph, heading or cell that is being read.
     words: Vec<Inline>,
-    /// Whether words are strong, so many times.
+    /// How many levels of strong text are open.
     strong: usize,
     /// The cells before this one of the table row that is being read.
     cells: Vec<String>,
@@ -127,7 +127,7 @@ impl Page {
         }
     }
 
-    /// A row of a table: its last cell, under the others.
+    /// Writes a row of a table: its last cell, under the others.
     fn row(&mut self) {
         self.cells.pop();
         let tag = self.cells.drain(..).collect::<Vec<_>>().join("  ");

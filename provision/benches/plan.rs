@@ -23,7 +23,7 @@ use xen_pmem_provision::step::Step;
 
 const PAGE: u64 = 4096;
 
-/// A device of zeros but for the pages that were written.
+/// A device of zeros except for the pages that were written.
 struct Sparse {
     size: u64,
     pages: BTreeMap<u64, [u8; PAGE as usize]>,
@@ -131,12 +131,12 @@ fn searching(criterion: &mut Criterion) {
     });
 }
 
-/// The same in a file, of which each page of the gap is full and most are read past the page cache.
+/// Measures the same in a file in which each page of the gap is full, and most are read past the page cache.
 fn searching_a_file(criterion: &mut Criterion) {
     let gap = 1 << 30;
     let reserved = Bytes(gap - (4 << 20));
     let device = prepared(2 * gap, Reserve::Size(reserved));
-    // On the disk that has the build, as a folder for temporary files may be memory.
+    // On the disk that has the build: a folder for temporary files may be in memory.
     let file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     file.set_len(device.size).unwrap();
     let full = vec![0xd1; 1 << 20];

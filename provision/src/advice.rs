@@ -40,7 +40,7 @@ pub struct Advice {
 }
 
 impl Advice {
-    /// What it is good for, and what it costs.
+    /// Returns its purpose, and what it costs.
     pub fn purpose(&self) -> &'static str {
         match (self.help, self.force) {
             (Help::Repair, false) | (Help::MoveEntries, _) => "to heal it",
@@ -54,7 +54,7 @@ impl Advice {
         }
     }
 
-    /// The command line for `target`.
+    /// Returns the command line for `target`.
     pub fn command(&self, target: &str) -> String {
         let (name, file) = match self.help {
             Help::MoveEntries => {
@@ -85,7 +85,7 @@ pub enum Error {
     Refused(#[from] Refusal),
 }
 
-/// What may be done about a device that is not as it should be; nothing about one that is.
+/// Returns what may be done about a device that is not as it should be; nothing about one that is.
 ///
 /// # Errors
 ///
@@ -135,13 +135,13 @@ pub fn of<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry) -> Re
     Ok(advice)
 }
 
-/// Whether `init` would prepare the device, or why not.
+/// Checks whether `init` would prepare the device.
 fn prepares<D: ReadAt + ?Sized>(before: &Before<'_, D>, geometry: &Geometry) -> Result<(), Error> {
     init::plan(before, geometry, &any_request())?.plan.check(before)?;
     Ok(())
 }
 
-/// Whether a copy can be read that says where Xen's area is. Without one, what is there may be anybody's.
+/// Returns whether a readable copy says where Xen's area is. Without one, the bytes may belong to anybody.
 fn tells_the_area(copy: &CopyReport) -> bool {
     match copy.reading {
         Reading::Valid(_) | Reading::Ambiguous(_) | Reading::Foreign(_) => true,
@@ -149,7 +149,7 @@ fn tells_the_area(copy: &CopyReport) -> bool {
     }
 }
 
-/// Whether a backup of this device from before it was damaged would fit: none of its super blocks is of a device of another size.
+/// Returns whether a backup of this device from before the damage would fit: no super block on it names another device size.
 fn may_be_restored(inspection: &Inspection) -> bool {
     let fits = |copy: &CopyReport| match copy.reading {
         Reading::Valid(superblock) | Reading::Ambiguous(superblock) | Reading::Foreign(superblock) => {
@@ -160,7 +160,7 @@ fn may_be_restored(inspection: &Inspection) -> bool {
     inspection.state == State::Damaged && inspection.copies.iter().all(fits)
 }
 
-/// What `init` asks for by default, but for the GUIDs, which are random: none of these is the one of a table that is there.
+/// Returns the default request of `init` with fixed GUIDs, which differ from those of every existing table.
 fn any_request() -> Request {
     Request {
         reserve: Reserve::Auto,

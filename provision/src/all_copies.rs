@@ -20,7 +20,7 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Result<Vec<Found>,
     Ok(all)
 }
 
-/// Their places, which may be written to.
+/// Returns their places, which may be written to.
 pub fn places(found: &[Found]) -> Vec<(Part, DeviceRange)> {
     found
         .iter()

@@ -42,7 +42,7 @@ pub enum Error {
     /// Of another schema.
     #[error("is a backup of schema {0}; this program reads schema {SCHEMA}")]
     Schema(u32),
-    /// A piece is no base64.
+    /// A piece is not base64.
     #[error("is not a backup: its piece at offset {0} is not base64")]
     Piece(DeviceOffset),
     /// A piece lies outside the device.
@@ -125,7 +125,7 @@ impl Backup {
         })
     }
 
-    /// Reads a document. Each piece lies within the device that it speaks of.
+    /// Reads a document. Each piece lies within the device that the document describes.
     ///
     /// # Errors
     ///
@@ -147,12 +147,12 @@ impl Backup {
         Ok(backup)
     }
 
-    /// The size of the device that was saved.
+    /// Returns the size of the device that was saved.
     pub fn device_size(&self) -> Bytes {
         Bytes(self.device_size)
     }
 
-    /// The pieces: where each was, and its bytes.
+    /// Returns the pieces: where each was, and its bytes.
     pub fn pieces(&self) -> impl Iterator<Item = (DeviceOffset, Vec<u8>)> {
         self.pieces
             .iter()

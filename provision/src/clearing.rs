@@ -1,7 +1,7 @@
 //! What a new layout clears before it is written: bytes between the table and the super blocks that are not ours.
 //!
-//! A reader believes a backup table alone only if nothing else claims the start of the device (`docs/format.md`, R29). So what
-//! stands there must go while there is no reservation, or while the primary table is still valid.
+//! A reader believes a backup table alone only if nothing else claims the start of the device (`docs/format.md`, R29). So foreign bytes
+//! there must be cleared while there is no reservation, or while the primary table is still valid.
 
 use crate::gpt::Tables;
 use crate::places::{Part, Shape};
@@ -28,7 +28,7 @@ impl Clearing {
     ///
     /// # Errors
     ///
-    /// If the device's size cannot be told.
+    /// If the device's size cannot be found out.
     pub fn plan<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, tables: &Tables) -> io::Result<Self> {
         let mut clearing = Self::default();
         let lba_size = inspection.lba_size;
@@ -76,7 +76,7 @@ impl Clearing {
         Ok(clearing)
     }
 
-    /// What is cleared behind a table of this shape: nobody's, as far as the tables tell.
+    /// Returns the bytes to clear behind a table of this shape: according to the tables they belong to nobody.
     pub fn cleared(&self, shape: Shape) -> impl Iterator<Item = DeviceRange> + '_ {
         let start = gap(shape).base();
         let steps = self.before.iter().chain(&self.after);
@@ -90,18 +90,18 @@ impl Clearing {
     }
 }
 
-/// The bytes between a table of this shape and the backup super block: what may be cleared besides the tables' own places.
+/// Returns the bytes between a table of this shape and the backup super block: what may be cleared besides the tables' own places.
 pub fn gap(shape: Shape) -> DeviceRange {
     let start = head(shape.lba_size, shape.entries).end();
     DeviceRange::between(start, Which::Backup.offset()).unwrap_or(DeviceRange::clamped(start, Bytes(0)))
 }
 
-/// The same, for a plan that clears.
+/// Returns the same, for a plan that clears.
 pub fn writable(shape: Shape) -> Vec<(Part, DeviceRange)> {
     vec![(Part::Free, gap(shape))]
 }
 
-/// The bytes that the layout which is there needs until the new one is whole.
+/// Returns the bytes that the layout which is there needs until the new one is whole.
 fn in_use(inspection: &Inspection) -> Vec<DeviceRange> {
     let mut ranges = Vec::new();
     if let Ok(table) = &inspection.primary_table {
@@ -119,14 +119,14 @@ fn in_use(inspection: &Inspection) -> Vec<DeviceRange> {
     ranges
 }
 
-/// The next bytes, from `at` on, that may be something: the rest of a page.
+/// Returns the next bytes, from `at` on, that may be something: the rest of a page.
 fn next_chunk<D: ReadAt + ?Sized>(device: &D, at: DeviceOffset, end: DeviceOffset) -> Option<DeviceRange> {
     let from = device.next_data(at)?.align_down(COPY).max(at);
     let to = from.align_down(COPY).checked_add(COPY)?.min(end);
     DeviceRange::between(from, to).filter(|chunk| !chunk.is_empty())
 }
 
-/// Whether a chunk is all zeros. What cannot be read is not: writing may heal it.
+/// Returns whether a chunk is all zeros. What cannot be read is not: writing may heal it.
 fn is_zero<D: ReadAt + ?Sized>(device: &D, chunk: DeviceRange) -> bool {
     let mut page = [0; COPY_SIZE];
     usize::try_from(chunk.size().0)

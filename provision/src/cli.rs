@@ -84,7 +84,7 @@ enum Command {
     Wipe(wipe::Arguments),
 }
 
-/// The whole command line, for manuals and completions.
+/// Returns the whole command line, for manuals and completions.
 pub fn command() -> clap::Command {
     Cli::command()
 }
@@ -113,33 +113,33 @@ pub(crate) fn inspect(target: &Target) -> Result<Inspection, target::Error> {
     target.inspect_through(&Watched::new(target.file(), "searching for super blocks"))
 }
 
-/// What went wrong with a target.
+/// Returns what went wrong with a target.
 pub(crate) fn failure(target: &Path, status: ExitStatus, error: impl std::fmt::Display) -> Failure {
     Failure::new(status, format!("{}: {error}", target.display()))
 }
 
-/// Why a target cannot be used.
+/// Returns why a target cannot be used.
 pub(crate) fn unusable(path: &Path, error: &(impl Exits + Display)) -> Failure {
     failure(path, error.exit_status(), error.told())
 }
 
-/// Why a plan is not carried out on a target.
+/// Returns why a plan is not carried out on a target.
 pub(crate) fn refused(path: &Path, refusal: &Refusal) -> Failure {
     let target = &path.display().to_string();
     unusable(path, &Refused { refusal, target })
 }
 
-/// Why a target cannot be looked at; where a document is asked for, it says so too.
+/// Returns why a target cannot be looked at; where a document is asked for, it says so too.
 pub(crate) fn unusable_document(path: &Path, error: &target::Error, flags: Flags) -> Failure {
     let document = Document::of_unusable(&path.display().to_string(), error.told());
-    // In words it is said once, on standard error.
+    // The message for people appears once, on standard error.
     match flags.print(&document, String::new) {
         Ok(()) => unusable(path, error),
         Err(failure) => failure,
     }
 }
 
-/// The exit code that a state is shown with.
+/// Returns the exit code that a state is shown with.
 pub(crate) fn status_of(state: State) -> ExitStatus {
     match state {
         State::Prepared | State::Degraded => ExitStatus::Done,

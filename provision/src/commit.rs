@@ -23,7 +23,7 @@ pub enum Error {
     Gpt(#[from] gptman::Error),
 }
 
-/// What the copies are to say.
+/// The future content of the copies.
 #[derive(Clone, Debug)]
 pub struct Content {
     superblock: SuperBlock,
@@ -32,12 +32,12 @@ pub struct Content {
 }
 
 impl Content {
-    /// A reservation that nobody has written before.
+    /// Returns a new reservation.
     pub fn new(superblock: SuperBlock) -> Self {
         Self { superblock, base: None }
     }
 
-    /// `superblock`, in place of what the copy in use on `device` says.
+    /// Returns the content with `superblock` in place of what the copy in use on `device` says.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Content {
         })
     }
 
-    /// The bytes of copy `which`, for its fixed place.
+    /// Returns the bytes of copy `which`, for its fixed place.
     fn encode(&self, which: Which) -> [u8; COPY_SIZE] {
         match &self.base {
             Some(base) => self.superblock.encode_over(base, which, which.offset()),
@@ -61,11 +61,11 @@ impl Content {
     }
 }
 
-/// The steps that write both super blocks and both tables where there may be others.
+/// Returns the steps that write both super blocks and both tables where there may be others.
 ///
-/// What is not ours goes before that: see [`Clearing`]. Without a reservation, super blocks come first: until a table is whole there is
-/// none, and the table in use is the last thing written. Over a reservation, what is not in use first and what is in use last: the new state is complete before the
-/// old table goes.
+/// Foreign bytes are cleared first: see [`Clearing`]. Without a reservation, super blocks come next: until a table is whole there is no
+/// reservation, and the table in use is written last. Over a reservation, the copies that are not in use come first and those in use last:
+/// the new state is complete before the old table is overwritten.
 ///
 /// # Errors
 ///
@@ -93,7 +93,7 @@ pub fn whole<D: ReadAt + ?Sized>(
     Ok(steps)
 }
 
-/// The steps that write both tables, the one in use last.
+/// Returns the steps that write both tables, the one in use last.
 ///
 /// # Errors
 ///
@@ -109,7 +109,7 @@ pub fn both_tables<D: ReadAt + ?Sized>(
     Ok(steps)
 }
 
-/// The steps that write both copies of a super block, the one in use last.
+/// Returns the steps that write both copies of a super block, the one in use last.
 pub fn both_copies<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, content: &Content) -> Vec<Step> {
     let (last, _) = in_use(inspection);
     [last.other(), last]
@@ -118,8 +118,8 @@ pub fn both_copies<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, cont
         .collect()
 }
 
-/// The steps that take away both copies of a super block, and all valid ones, `found` in the gap. The one in use goes last: with its
-/// signature goes the reservation.
+/// Returns the steps that take away both copies of a super block, and all valid ones, `found` in the gap. The one in use goes last: with
+/// its signature goes the reservation.
 pub fn no_copies<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, found: &[Found]) -> Vec<Step> {
     let (last, _) = in_use(inspection);
     let reported = [last, last.other()].map(|which| inspection.copy(which));
@@ -127,7 +127,7 @@ pub fn no_copies<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, found:
         .into_iter()
         .filter(|copy| !matches!(copy.reading, Reading::Missing))
         .map(|copy| (copy.which, copy.offset));
-    // Where a valid copy was found elsewhere, the report says nothing of the fixed place.
+    // If a valid copy was found elsewhere, the report does not describe the fixed place.
     let gap = inspection.table().map(Table::gap);
     let fixed = Which::BOTH
         .into_iter()
@@ -151,7 +151,7 @@ pub fn no_copies<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, found:
         .collect()
 }
 
-/// The steps that write one copy at its fixed place.
+/// Returns the steps that write one copy at its fixed place.
 pub fn copy<D: ReadAt + ?Sized>(device: &D, which: Which, content: &Content) -> Vec<Step> {
     let there = holds(device, which.offset(), &which.signature());
     step::replace(
@@ -163,7 +163,7 @@ pub fn copy<D: ReadAt + ?Sized>(device: &D, which: Which, content: &Content) -> 
     )
 }
 
-/// The steps that write one table.
+/// Returns the steps that write one table.
 fn table<D: ReadAt + ?Sized>(
     device: &D,
     inspection: &Inspection,
@@ -175,7 +175,7 @@ fn table<D: ReadAt + ?Sized>(
     Ok(tables.steps(place, there)?)
 }
 
-/// The steps that make a copy absent, then zero.
+/// Returns the steps that make a copy absent, then zero.
 pub fn erase(which: Which, offset: DeviceOffset) -> Vec<Step> {
     let what = format!("{which} super block");
     let mut steps = step::forget(offset, &what).to_vec();
@@ -192,8 +192,8 @@ pub fn erase(which: Which, offset: DeviceOffset) -> Vec<Step> {
     steps
 }
 
-/// The copy and the table that a reader goes by: of two valid copies the one with the higher sequence number, of two valid tables the
-/// primary one. Where a reader goes by none, the primary ones.
+/// Returns the copy and the table that a reader goes by: of two valid copies the one with the higher sequence number, of two valid tables
+/// the primary one. Where a reader goes by none, the primary ones.
 pub fn in_use(inspection: &Inspection) -> (Which, Place) {
     let copy = match inspection.verdict {
         Belief::One(believed, _) => believed,
@@ -203,7 +203,7 @@ pub fn in_use(inspection: &Inspection) -> (Which, Place) {
     (copy, table)
 }
 
-/// Whether a signature stands at an offset. What cannot be read may be one.
+/// Returns whether a signature stands at an offset. What cannot be read may be one.
 pub fn holds<D: ReadAt + ?Sized>(device: &D, offset: DeviceOffset, signature: &[u8; SIGNATURE_SIZE]) -> bool {
     let mut found = [0; SIGNATURE_SIZE];
     device.read_exact_at(offset, &mut found).is_err() || found == *signature

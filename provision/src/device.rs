@@ -18,7 +18,7 @@ pub trait Device: ReadAt {
     ///
     /// # Errors
     ///
-    /// Whatever the operating system says: part of what was written may be lost.
+    /// The operating system's error: part of what was written may be lost.
     fn flush(&self) -> io::Result<()>;
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Partition {
 }
 
 impl Document {
-    /// The document on a target that cannot be looked at, because of `reason`.
+    /// Returns the document on a target that cannot be looked at, because of `reason`.
     pub fn of_unusable(target: &str, reason: String) -> Self {
         Self {
             schema: SCHEMA,
@@ -77,7 +77,7 @@ impl Document {
         }
     }
 
-    /// The document on a device with these claims on its partitions.
+    /// Returns the document on a device with these claims on its partitions.
     pub fn of(target: &str, inspection: &Inspection, geometry: &Geometry, guests: &[Claim]) -> Self {
         let reservation = inspection.reservation().map(|(superblock, _)| superblock);
         Self {
@@ -123,7 +123,7 @@ impl Partition {
     }
 }
 
-/// What is known of the super block; nothing if there is no trace of one.
+/// Returns the facts about the super block; nothing if there is no trace of one.
 fn copies(inspection: &Inspection, reservation: Option<&SuperBlock>) -> Option<Reservation> {
     if inspection.copies.iter().all(|copy| copy.reading == Reading::Missing) {
         return None;

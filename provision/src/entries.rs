@@ -43,7 +43,7 @@ impl Partitions {
     }
 }
 
-/// gptman reads an entry into a buffer of its own, larger structure: what must follow it.
+/// The bytes that must follow an entry: gptman reads it into a larger buffer.
 const ENTRY_SLACK: usize = 256;
 
 /// An entry that is all zeros.

@@ -54,7 +54,7 @@ pub enum Error {
     },
 }
 
-/// The info block for a partition at `range` that begins with `head`; `None` if it has one.
+/// Returns the info block for a partition at `range` that begins with `head`; `None` if it has one.
 ///
 /// # Errors
 ///

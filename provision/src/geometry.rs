@@ -24,7 +24,7 @@ pub struct Placement {
 }
 
 impl Geometry {
-    /// The namespace that a reservation on this device serves.
+    /// Returns the namespace that a reservation on this device serves.
     pub fn namespace(&self) -> Namespace {
         match self.placement {
             Some(placement) => Namespace::At(placement.namespace),
@@ -32,7 +32,7 @@ impl Geometry {
         }
     }
 
-    /// Where the device starts in its namespace.
+    /// Returns where the device starts in its namespace.
     pub fn device_in_namespace(&self) -> NamespaceOffset {
         let start = self
             .placement
@@ -40,24 +40,24 @@ impl Geometry {
         start.map_or(NamespaceOffset(0), NamespaceOffset::after)
     }
 
-    /// The physical address of the device's first byte; where it is unknown, zero, which is as aligned as can be.
+    /// Returns the physical address of the device's first byte; where it is unknown, zero, which is as aligned as can be.
     fn start(&self) -> PhysAddr {
         self.placement.map_or(PhysAddr(0), |placement| placement.device_start)
     }
 
-    /// The physical address of an offset, if it is known where the device lies.
+    /// Returns the physical address of an offset, if it is known where the device lies.
     pub fn address(&self, offset: DeviceOffset) -> Option<PhysAddr> {
         self.placement?.device_start.checked_add(offset.distance())
     }
 
-    /// The first offset at or after `offset` whose physical address is a multiple of `unit`.
+    /// Returns the first offset at or after `offset` whose physical address is a multiple of `unit`.
     pub fn align_up(&self, offset: DeviceOffset, unit: Bytes) -> Option<DeviceOffset> {
         let start = self.start();
         let aligned = start.checked_add(offset.distance())?.align_up(unit)?;
         aligned.offset_from(start).map(DeviceOffset::after)
     }
 
-    /// The last offset at or before `offset` whose physical address is a multiple of `unit`; `None` if that lies before the device.
+    /// Returns the last offset at or before `offset` whose physical address is a multiple of `unit`; `None` if that lies before the device.
     pub fn align_down(&self, offset: DeviceOffset, unit: Bytes) -> Option<DeviceOffset> {
         let start = self.start();
         let aligned = start.checked_add(offset.distance())?.align_down(unit);

@@ -68,7 +68,7 @@ pub enum Unfit {
 }
 
 impl Tables {
-    /// A new table, on a device whose block 0 begins with `block_0`. `None` if a range is not made of whole blocks or does not fit.
+    /// Returns a new table, on a device whose block 0 begins with `block_0`. `None` if a range is not made of whole blocks or does not fit.
     pub fn new(
         lba_size: LbaSize,
         device_size: Bytes,
@@ -114,7 +114,7 @@ impl Tables {
         })
     }
 
-    /// The table that is there, with its first usable block moved to `first_usable`, its entries behind the header, and its backup
+    /// Returns the table that is there, with its first usable block moved to `first_usable`, its entries behind the header, and its backup
     /// at the end of the device, on a device whose block 0 begins with `block_0`.
     ///
     /// The last usable block stays where it is, or moves where the device's size has changed. A hybrid MBR stays as it is.
@@ -174,12 +174,12 @@ impl Tables {
         })
     }
 
-    /// The protective MBR before them.
+    /// Returns the protective MBR before them.
     pub fn block_0(&self) -> &[u8] {
         &self.block_0
     }
 
-    /// The shape of both.
+    /// Returns the shape of both.
     pub fn shape(&self) -> Shape {
         Shape {
             lba_size: self.lba_size,
@@ -187,12 +187,12 @@ impl Tables {
         }
     }
 
-    /// The partitions of both.
+    /// Returns the partitions of both.
     pub fn partitions(&self) -> Partitions {
         Partitions::of(&self.entries)
     }
 
-    /// The steps that write one copy, so that it is absent or whole at every moment; with the primary one the protective MBR.
+    /// Returns the steps that write one copy, so that it is absent or whole at every moment; with the primary one the protective MBR.
     /// `there` says that a header's signature stands in its place.
     ///
     /// # Errors
@@ -267,7 +267,8 @@ pub fn header_of(table: &Table) -> GPTHeader {
     }
 }
 
-/// Block 0 of a device whose table is changed: a hybrid MBR as it is, for its other records are somebody's; otherwise a new protective one.
+/// Returns block 0 of a device whose table is changed: a hybrid MBR as it is, since its other records belong to somebody, otherwise a new
+/// protective one.
 fn kept_mbr(there: &[u8], lba_size: LbaSize, device_size: Bytes) -> Vec<u8> {
     match BlockZero::of(there, lba_size) {
         BlockZero::Protective { others } if !others.is_empty() => there.to_vec(),
@@ -275,8 +276,8 @@ fn kept_mbr(there: &[u8], lba_size: LbaSize, device_size: Bytes) -> Vec<u8> {
     }
 }
 
-/// Block 0: an MBR with one partition of type EEh over the whole device, so that tools which know no GPT see no free space, behind the
-/// boot loader's bytes of what is there.
+/// Returns block 0: an MBR with one partition of type EEh over the whole device, so that tools which do not know GPT see no free space. It
+/// keeps the boot loader's bytes of `there`.
 fn protective_mbr(there: &[u8], lba_size: LbaSize, device_size: Bytes) -> Vec<u8> {
     let blocks = lba_size.blocks_in(device_size).saturating_sub(1);
     let size = u32::try_from(blocks).unwrap_or(u32::MAX);
@@ -292,7 +293,7 @@ fn protective_mbr(there: &[u8], lba_size: LbaSize, device_size: Bytes) -> Vec<u8
     mbr
 }
 
-/// Reads the MBR of a device, of which a new one keeps a part.
+/// Reads the MBR of a device. A new one keeps a part of it.
 ///
 /// # Errors
 ///
@@ -303,7 +304,7 @@ pub fn block_0<D: ReadAt + ?Sized>(device: &D) -> io::Result<Vec<u8>> {
     Ok(block)
 }
 
-/// Where a copy's header belongs.
+/// Returns where a copy's header belongs.
 pub fn header_at(place: Place, lba_size: LbaSize, device_size: Bytes) -> Option<DeviceOffset> {
     match place {
         Place::Primary => lba_size.offset_of(Lba(1)),

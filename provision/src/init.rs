@@ -32,16 +32,16 @@ pub struct Request {
     pub now: UnixTime,
 }
 
-/// What is to be done, and what it leads to.
+/// The plan, and its result.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where everything goes.
     pub layout: Layout,
     /// The super block to be.
     pub superblock: SuperBlock,
-    /// What is to be done.
+    /// The steps.
     pub plan: plan::Plan,
-    /// What is there and is given up.
+    /// What the plan gives up.
     pub overwritten: Traces,
     /// What is there already where the partitions will be. It stays, and shows again.
     pub exposed: Traces,
@@ -77,7 +77,7 @@ pub enum Error {
     Commit(#[from] commit::Error),
 }
 
-/// The name that this program writes into a super block.
+/// Returns the name that this program writes into a super block.
 pub fn creator() -> Option<Creator> {
     Creator::new(concat!("xen-pmem-provision ", env!("CARGO_PKG_VERSION")))
 }

@@ -73,7 +73,7 @@ pub struct PartitionRequest {
 }
 
 impl PartitionRequest {
-    /// The partition that is asked for, with a GUID of its own.
+    /// Returns the requested partition with its GUID.
     pub fn with_guid(self, guid: Uuid) -> NewPartition {
         let Self { size, name, type_guid } = self;
         NewPartition {
@@ -98,7 +98,7 @@ impl Default for PartitionRequest {
 impl FromStr for PartitionRequest {
     type Err = String;
 
-    /// `SIZE|rest[:name[:type-guid]]`
+    /// Parses `SIZE|rest[:name[:type-guid]]`.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.splitn(3, ':');
         let size = match parts.next().unwrap_or_default() {
@@ -141,14 +141,14 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// What a preparation takes: all that lies before the first partition, the area that Xen gets among it, and the backup table's
+    /// Returns what a preparation takes: all that lies before the first partition, the area that Xen gets among it, and the backup table's
     /// place.
     pub fn taken(&self, geometry: &Geometry) -> Vec<DeviceRange> {
         let before = DeviceRange::clamped(DeviceOffset(0), self.reserved.base().distance());
         vec![before, self.reserved, self.tail(geometry)]
     }
 
-    /// The place of the backup table.
+    /// Returns the place of the backup table.
     fn tail(&self, geometry: &Geometry) -> DeviceRange {
         let size = DeviceOffset::after(geometry.device_size).offset_from(self.usable.end());
         DeviceRange::clamped(self.usable.end(), size.unwrap_or_default())
@@ -278,8 +278,8 @@ pub fn layout(
     })
 }
 
-/// The size of a partition over `left` bytes: what fsdax in a guest asks for, or whole superpages if less is left; `None` if not even
-/// one is.
+/// Returns the size of a partition over `left` bytes: what fsdax in a guest asks for, or whole superpages if less is left; `None` if not
+/// even one is.
 fn rest(left: Bytes) -> Option<Bytes> {
     [fsdax::SIZE_UNIT, SUPERPAGE]
         .into_iter()
@@ -304,7 +304,7 @@ fn reserved_size(geometry: &Geometry, reserve: Reserve, need: Need) -> Result<By
     }
 }
 
-/// The bytes of all partitions asked for, one over the rest taken as one superpage.
+/// Returns the bytes of all partitions asked for, one over the rest taken as one superpage.
 fn wanted(requests: &[NewPartition]) -> Bytes {
     let sizes = requests.iter().map(|request| match request.size {
         PartitionSize::Exactly(size) => size.0,
@@ -313,7 +313,7 @@ fn wanted(requests: &[NewPartition]) -> Bytes {
     Bytes(sizes.fold(0, u64::saturating_add))
 }
 
-/// The least device that holds the request, a partition over the rest taken as one superpage.
+/// Returns the least device that holds the request, a partition over the rest taken as one superpage.
 fn least_size(
     geometry: &Geometry,
     reserved: DeviceRange,

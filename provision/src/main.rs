@@ -1,4 +1,4 @@
-//! `xen-pmem-provision`: the program; what it does is in the library's `cli`.
+//! The program `xen-pmem-provision`; the library's `cli` contains what it does.
 
 #![forbid(unsafe_code)]
 

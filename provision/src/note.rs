@@ -44,7 +44,7 @@ pub enum Note {
     },
 }
 
-/// The notes on a layout that is to be.
+/// Returns the notes on a future layout.
 pub fn of_plan(layout: &Layout, geometry: &Geometry) -> Vec<Note> {
     let mut notes = Vec::new();
     for (number, (request, range)) in (1..).zip(&layout.partitions) {
@@ -67,7 +67,7 @@ pub fn of_plan(layout: &Layout, geometry: &Geometry) -> Vec<Note> {
     notes
 }
 
-/// The notes on a device: on partitions that guests have, and if it has a reservation on those that suit no guest.
+/// Returns the notes on a device: on partitions that guests have, and if it has a reservation on those that suit no guest.
 pub fn of_device(inspection: &Inspection, geometry: &Geometry, guests: &[Claim]) -> Vec<Note> {
     let table = inspection.reservation().map(|(_, table)| table);
     let partitions = table.into_iter().flat_map(Table::partitions);
@@ -79,7 +79,7 @@ pub fn of_device(inspection: &Inspection, geometry: &Geometry, guests: &[Claim])
     unsuited.chain(claimed).collect()
 }
 
-/// Of a device at an unknown address, offsets are taken for addresses.
+/// Returns the note that a partition is not aligned for fsdax. On a device at an unknown address it takes offsets for addresses.
 fn no_fsdax(number: u32, range: DeviceRange, geometry: &Geometry) -> Option<Note> {
     let start = geometry
         .placement

@@ -19,7 +19,7 @@ struct Piece {
 }
 
 impl<'d, D: ?Sized> Overlay<'d, D> {
-    /// The device as it is.
+    /// Returns the device as it is.
     pub fn new(device: &'d D) -> Self {
         Self {
             device,
@@ -27,7 +27,7 @@ impl<'d, D: ?Sized> Overlay<'d, D> {
         }
     }
 
-    /// The device as it would be once `steps` are done.
+    /// Returns the device as it would be once `steps` are done.
     pub fn with_steps(device: &'d D, steps: &[Step]) -> Self {
         let mut overlay = Self::new(device);
         for step in steps {

@@ -33,7 +33,7 @@ pub enum Error {
     /// The device, or the partition's own node, cannot be used.
     #[error(transparent)]
     Target(#[from] target::Error),
-    /// sysfs does not say what it should of it.
+    /// sysfs lacks an attribute of it, or the attribute has an unexpected value.
     #[error(transparent)]
     Sysfs(#[from] sysfs::Error),
     /// A whole disk, and no number.
@@ -48,7 +48,7 @@ pub enum Error {
     /// Nothing is prepared there.
     #[error("is not prepared ({reason}): only partitions of prepared devices are written to")]
     NotPrepared {
-        /// What is known of it.
+        /// The facts about it.
         reason: String,
     },
     /// The kernel goes by another table.
@@ -86,7 +86,7 @@ impl Partition {
         let number = number.ok_or(Error::NumberMissing)?;
         let (place, name) = entry(&inspection, number)?;
         let file = image.file().try_clone().map_err(target::Error::Open)?;
-        // Of an image offsets are taken for addresses.
+        // For an image, offsets stand for addresses.
         let range = place.placed_at(PhysAddr(0)).ok_or(Error::Overflow)?;
         Ok(Self {
             file,
@@ -133,22 +133,22 @@ impl Partition {
         })
     }
 
-    /// Its number in the table.
+    /// Returns its number in the table.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// Its name in the table.
+    /// Returns its name in the table.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its size.
+    /// Returns its size.
     pub fn size(&self) -> Bytes {
         self.place.size()
     }
 
-    /// Its physical addresses; where these are unknown, its offsets on the device, which are aligned alike.
+    /// Returns its physical addresses; where these are unknown, its offsets on the device, which are aligned alike.
     pub fn range(&self) -> PhysRange {
         self.range
     }
@@ -217,7 +217,7 @@ impl Partition {
         self.file.sync_data()
     }
 
-    /// The bytes of the file that are `size` bytes of the partition.
+    /// Returns the bytes of the file that are `size` bytes of the partition.
     fn within(&self, offset: Bytes, size: Bytes) -> io::Result<DeviceRange> {
         let range = self
             .place
@@ -234,7 +234,7 @@ fn length(length: usize) -> io::Result<Bytes> {
     u64::try_from(length).map(Bytes).map_err(io::Error::other)
 }
 
-/// Where a prepared device's table has a partition, and its name.
+/// Returns where a prepared device's table has a partition, and its name.
 fn entry(inspection: &Inspection, number: u32) -> Result<(DeviceRange, String), Error> {
     let (_, table): (_, &Table) = inspection.reservation().ok_or_else(|| Error::NotPrepared {
         reason: inspection.reasons(),
@@ -245,13 +245,13 @@ fn entry(inspection: &Inspection, number: u32) -> Result<(DeviceRange, String), 
         .ok_or(Error::Absent(number))
 }
 
-/// The directory of a disk's partition.
+/// Returns the directory of a disk's partition.
 fn child(disk: &Directory, number: u32) -> Result<Option<Directory>, sysfs::Error> {
     let number = Some(u64::from(number));
     disk.first_directory(|name| disk.child(name).number("partition").is_ok_and(|own| own == number))
 }
 
-/// The node of a block device, by its directory in sysfs.
+/// Returns the node of a block device, by its directory in sysfs.
 fn node(device: &Directory) -> PathBuf {
     Path::new("/dev").join(device.name())
 }

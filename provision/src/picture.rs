@@ -21,7 +21,7 @@ struct Row {
     what: String,
 }
 
-/// The rows as aligned text, with physical addresses where they are known.
+/// Returns the rows as aligned text, with physical addresses where they are known.
 fn rows(rows: &[Row], geometry: &Geometry) -> String {
     let mut text = String::new();
     for Row { range, what } in rows {
@@ -49,7 +49,7 @@ fn heading(geometry: &Geometry) -> String {
     format!("  {:>14}{address}  {:>10}\n", "offset", "size")
 }
 
-/// The rows that every prepared device has, up to the reserved area.
+/// Returns the rows that every prepared device has, up to the reserved area.
 fn head_rows(table_end: DeviceOffset, reserved: DeviceRange) -> Vec<Row> {
     let head = DeviceRange::clamped(DeviceOffset(0), table_end.distance());
     let mut rows = vec![Row {
@@ -67,7 +67,7 @@ fn head_rows(table_end: DeviceOffset, reserved: DeviceRange) -> Vec<Row> {
     rows
 }
 
-/// A device as it is: what is to be said of it, and its parts as a bar and as a list.
+/// Returns a device as it is: a summary, and its parts as a bar and as a list.
 pub fn of_device(target: &str, inspection: &Inspection, geometry: &Geometry, canvas: Canvas) -> String {
     let mut text = format!("{target}: {}, {}\n", inspection.state.as_str(), inspection.device_size);
     for finding in &inspection.findings {
@@ -106,7 +106,7 @@ pub fn of_notes(notes: &[Note]) -> String {
     notes.iter().map(|note| format!("  note: {note}\n")).collect()
 }
 
-/// What to do about a state.
+/// Returns what to do about a state.
 fn advice(target: &str, inspection: &Inspection) -> Option<String> {
     match inspection.state {
         State::Prepared => None,
@@ -119,7 +119,7 @@ fn advice(target: &str, inspection: &Inspection) -> Option<String> {
     }
 }
 
-/// A plan, before it is carried out.
+/// Returns a plan, before it is carried out.
 pub fn of_plan(target: &str, layout: &Layout, geometry: &Geometry) -> String {
     let mut text = format!("{target}: {}\n", geometry.device_size);
     text.push_str(&heading(geometry));
@@ -142,7 +142,7 @@ pub fn of_plan(target: &str, layout: &Layout, geometry: &Geometry) -> String {
     text
 }
 
-/// How a reservation's size comes about.
+/// Returns how a reservation's size comes about.
 fn of_need(need: &Need, geometry: &Geometry, reserved: Bytes) -> String {
     let place = match geometry.placement {
         Some(placement) => format!("at {}", placement.namespace),
@@ -176,7 +176,7 @@ fn of_need(need: &Need, geometry: &Geometry, reserved: Bytes) -> String {
     text
 }
 
-/// The writes of a plan.
+/// Returns the writes of a plan.
 pub fn of_steps(steps: &[Step]) -> String {
     let mut text = String::new();
     for step in steps {

@@ -6,7 +6,7 @@ use xen_pmem_nvdimm::namespace::{self, Namespace, Presented};
 use xen_pmem_nvdimm::obstacle::Obstacle;
 use xen_pmem_nvdimm::sysfs::{self, Directory};
 
-/// What is known of a block device.
+/// The facts about a block device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Found {
     /// Persistent memory that is the namespace itself.
@@ -28,9 +28,9 @@ pub struct Error(#[from] sysfs::Error);
 /// Where a block device lies, and whether anything may be prepared there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Location {
-    /// What is known of where it lies.
+    /// The facts about where it lies.
     pub found: Found,
-    /// Why nothing may be prepared there, whatever is on it.
+    /// Why it must not be prepared, independent of its content.
     pub obstacle: Option<Obstacle>,
 }
 
@@ -39,7 +39,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// If sysfs does not say what it should of it.
+    /// If sysfs lacks one of its attributes, or an attribute has an unexpected value.
     pub fn of(disk: &Directory) -> Result<Self, Error> {
         Ok(match namespace::presented_by(disk)? {
             None => Self::default(),

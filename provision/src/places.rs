@@ -25,12 +25,12 @@ pub struct Shape {
     pub entries: u32,
 }
 
-/// The ranges that a plan may write to, each with what it is for.
+/// The ranges that a plan may write to, each with its purpose.
 #[derive(Clone, Debug)]
 pub struct Writable(Vec<(Part, DeviceRange)>);
 
 impl Writable {
-    /// The places of both tables of this shape, both copies' fixed places, and `others`.
+    /// Returns the places of both tables of this shape, both copies' fixed places, and `others`.
     pub fn new(device_size: Bytes, shape: Shape, others: &[(Part, DeviceRange)]) -> Self {
         let mut ranges = vec![
             (Part::Table(Place::Primary), head(shape.lba_size, shape.entries)),
@@ -41,14 +41,14 @@ impl Writable {
         Self(ranges)
     }
 
-    /// What a range that is wholly writable is for.
+    /// Returns what a range that is wholly writable is for.
     pub fn part_of(&self, range: DeviceRange) -> Option<Part> {
         let found = self.0.iter().find(|(_, writable)| writable.contains(range));
         found.map(|(part, _)| *part)
     }
 }
 
-/// The bytes at the end of a device that the backup table's entries and its header take.
+/// Returns the bytes at the end of a device that the backup table's entries and its header take.
 pub fn tail(device_size: Bytes, shape: Shape) -> DeviceRange {
     let blocks = entry_blocks(shape.lba_size, shape.entries).saturating_add(1);
     let size = shape.lba_size.bytes().checked_mul(blocks).unwrap_or(device_size);
@@ -102,14 +102,14 @@ impl Tables {
         Self(tables)
     }
 
-    /// All partitions of all tables, each with the table that has it.
+    /// Returns all partitions of all tables, each with the table that has it.
     pub fn partitions(&self) -> impl Iterator<Item = (Place, &Partition)> {
         self.0
             .iter()
             .flat_map(|table| table.partitions().iter().map(|partition| (table.place(), partition)))
     }
 
-    /// Whose bytes a write to `range`, which is writable as `part`, would destroy.
+    /// Returns the owner of bytes that a write to `range`, which is writable as `part`, would destroy.
     pub fn owner(&self, range: DeviceRange, part: Part) -> Option<Owned> {
         let partition = self.partitions().find(|(_, partition)| partition.range.overlaps(range));
         if let Some((table, partition)) = partition {
@@ -132,7 +132,7 @@ impl Tables {
     }
 }
 
-/// The block of a table's header, and its entries.
+/// Returns the block of a table's header, and its entries.
 pub fn structures(table: &Table) -> impl Iterator<Item = DeviceRange> {
     let (header, lba_size) = (table.header(), table.lba_size());
     let blocks = |first: u64, count: u64| {
@@ -144,7 +144,7 @@ pub fn structures(table: &Table) -> impl Iterator<Item = DeviceRange> {
         .flatten()
 }
 
-/// The page of a copy at `offset`.
+/// Returns the page of a copy at `offset`.
 pub fn page(offset: DeviceOffset) -> DeviceRange {
     DeviceRange::clamped(offset, COPY)
 }

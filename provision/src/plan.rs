@@ -31,10 +31,10 @@ pub struct Before<'d, D: ?Sized> {
     pub force: bool,
 }
 
-/// What is to be done, and what it is to lead to.
+/// The steps, and the result that they must have.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What is to be done, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
     /// What it is to lead to.
     pub promise: Promise,
@@ -44,11 +44,11 @@ pub struct Plan {
     pub writable: Vec<(Part, DeviceRange)>,
     /// What Xen newly gets, and what is cleared for the plan: zeros or ours, unless the user gives it up.
     pub taken: Vec<DeviceRange>,
-    /// Whether the promise is a new layout, for which the partitions of the tables that are there are given up.
+    /// Whether the promise is a new layout, which gives up the partitions of the existing tables.
     pub gives_up_partitions: bool,
 }
 
-/// A plan that was found to touch nothing of anybody else's and to keep its promise.
+/// A plan that was checked: it writes only to bytes that it may write to, and keeps its promise.
 #[derive(Clone, Debug)]
 pub struct Checked {
     steps: Vec<Step>,
@@ -102,7 +102,7 @@ pub enum Refusal {
         /// The table's bytes.
         range: DeviceRange,
     },
-    /// A write would fall where nothing of ours belongs.
+    /// A step would write outside of the places of this format.
     #[error("{what} would be written to {range}, where neither a partition table nor a super block belongs")]
     Outside {
         /// What would be written.
@@ -119,7 +119,7 @@ pub enum Refusal {
 }
 
 impl Plan {
-    /// A plan that changes nothing of a device that is as it should be.
+    /// Returns a plan without steps, for a device that is in the right state already.
     pub fn nothing(promise: Promise, shape: Shape) -> Self {
         Self {
             steps: Vec::new(),
@@ -156,7 +156,7 @@ impl Plan {
         }
     }
 
-    /// What of nobody's is in the ranges that are taken; refused unless it is given up.
+    /// Returns what the ranges to be taken contain, though they belong to nobody; refuses unless it is given up.
     fn refuse_occupied<D: ReadAt + ?Sized>(&self, before: &Before<'_, D>) -> Result<Option<Trace>, Refusal> {
         let taken = self.taken.iter().copied().chain(self.new_tail(before.inspection));
         let taken: Vec<DeviceRange> = taken.collect();
@@ -166,7 +166,7 @@ impl Plan {
         }
     }
 
-    /// The backup table's place, if it is written and the primary table does not name it: the device was cut or has grown.
+    /// Returns the backup table's place, if it is written and the primary table does not name it: the device was cut or has grown.
     fn new_tail(&self, inspection: &Inspection) -> Option<DeviceRange> {
         let elsewhere = |finding: &Finding| matches!(finding, Finding::BackupTableNotAtEnd { .. });
         let tail = places::tail(inspection.device_size, self.shape);
@@ -177,7 +177,7 @@ impl Plan {
         (written && inspection.findings.iter().any(elsewhere)).then_some(tail)
     }
 
-    /// Refuses writes outside of what is writable, and writes over what belongs to somebody else.
+    /// Refuses writes outside of the writable ranges, and writes over bytes that belong to somebody else.
     fn refuse_owned<D: ReadAt + ?Sized>(&self, before: &Before<'_, D>) -> Result<(), Refusal> {
         let device_size = before.inspection.device_size;
         let writable = Writable::new(device_size, self.shape, &self.writable);
@@ -214,17 +214,17 @@ impl Plan {
 }
 
 impl Checked {
-    /// What is to be done, in order.
+    /// Returns the steps, in order.
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// What it leads to.
+    /// Returns its promise.
     pub fn promise(&self) -> &Promise {
         &self.promise
     }
 
-    /// What another tool has left and is given up.
+    /// Returns the signatures of other tools that it gives up.
     pub fn given_up(&self) -> &Traces {
         &self.given_up
     }
@@ -278,7 +278,7 @@ pub fn refuse_unknown_features(which: Which, offset: DeviceOffset, superblock: &
     }
 }
 
-/// What other tools have left on the whole device; refused unless it is given up.
+/// Returns the signatures of other tools on the whole device; refuses unless they are given up.
 ///
 /// # Errors
 ///

@@ -31,7 +31,7 @@ pub enum Promise {
 }
 
 impl Promise {
-    /// The state that it leads to; `None` if it speaks of bytes only.
+    /// Returns the state that it leads to; `None` if it is about bytes only.
     pub fn state(&self) -> Option<State> {
         match self {
             Self::Prepared { .. } => Some(State::Prepared),
@@ -40,7 +40,7 @@ impl Promise {
         }
     }
 
-    /// Why `device`, inspected as `after`, is not as promised; `None` if it is.
+    /// Returns why `device`, inspected as `after`, is not as promised; `None` if it is.
     pub fn broken<D: ReadAt + ?Sized>(&self, device: &D, after: &Inspection) -> Option<String> {
         if let Some(state) = self.state()
             && after.state != state

@@ -17,7 +17,7 @@ pub enum Error {
     /// There is no super block.
     #[error("there is no super block to remove: {0}")]
     Nothing(String),
-    /// There is no table that could be put right.
+    /// No table can be repaired.
     #[error(
         "its super blocks can be removed only together with what the partition table says, and {0}; `xen-pmem-provision verify` says what can be done"
     )]

@@ -1,7 +1,7 @@
 //! The plan that heals what is damaged, from the half that is not.
 //!
-//! Only what is beyond doubt is repaired: where two halves contradict each other, or another tool has left its signature where a repair
-//! would write, nothing is touched.
+//! It repairs only what is beyond doubt. If two halves contradict each other, or another tool has left its signature where a repair would
+//! write, it changes nothing.
 
 use crate::all_copies;
 use crate::commit::{self, Content};
@@ -54,7 +54,7 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>) -> Result<Plan, Error> {
     }
     let damaged = inspection.reservation().is_none();
     if damaged && !plan::refuse_foreign(before)?.0.is_empty() {
-        // What another tool has left before the copies is given up, but not a valid table: judge the device without it.
+        // The caller gives up what another tool has left before the copies, but not a valid table: judge the device without those bytes.
         let mut without = Overlay::new(device);
         let size = match inspection.primary_table {
             Ok(_) => inspection.lba_size.bytes(),
@@ -67,7 +67,7 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>) -> Result<Plan, Error> {
     steps(device, inspection, &block_0(device)?)
 }
 
-/// The plan for a device that is, or without what is given up would be, as inspected.
+/// Returns the plan for a device with this inspection, made with or without the bytes that are given up.
 fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]) -> Result<Plan, Error> {
     let (superblock, table) = inspection
         .reservation()
@@ -110,7 +110,7 @@ fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]
     })
 }
 
-/// The copies that are not whole at their fixed places. One whose place holds the copy in use, which belongs elsewhere, comes last.
+/// Returns the copies that are not whole at their fixed places. One whose place holds the copy in use, which belongs elsewhere, comes last.
 fn copies_to_write(inspection: &Inspection) -> Vec<Which> {
     let (in_use, _) = commit::in_use(inspection);
     let in_use = inspection.copy(in_use);
@@ -123,7 +123,7 @@ fn copies_to_write(inspection: &Inspection) -> Vec<Which> {
     missing
 }
 
-/// Whether a table is missing, not where it belongs, unlike the other one, or leaves the reserved area unprotected.
+/// Returns whether a table is missing, not where it belongs, unlike the other one, or leaves the reserved area unprotected.
 fn tables_are_flawed(inspection: &Inspection) -> bool {
     use xen_pmem_format::inspect::Finding::{BackupTableNotAtEnd, ProtectiveMbr, Table, TablesDiffer, Unprotected};
     inspection.findings.iter().any(|finding| {

@@ -13,12 +13,12 @@ use xen_pmem_format::sizing;
 use xen_pmem_format::superblock::{SuperBlock, UnixTime};
 use xen_pmem_format::units::{Bytes, DeviceRange, SUPERPAGE};
 
-/// What is to be done, and what it leads to.
+/// The plan, and its result.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The super block to be.
     pub superblock: SuperBlock,
-    /// What is to be done; nothing if the area has that size already.
+    /// The plan; without steps if the area has that size already.
     pub plan: plan::Plan,
 }
 
@@ -37,7 +37,7 @@ pub enum Error {
         /// Why.
         reasons: String,
     },
-    /// There is no sequence number left.
+    /// No sequence number is left.
     #[error(
         "the super block's sequence number is {max}, the last that there is: no change can follow it",
         max = u64::MAX

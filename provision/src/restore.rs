@@ -40,7 +40,7 @@ pub enum Error {
     /// What is there must not be changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// What was saved is no layout of ours.
+    /// The backup does not contain a layout of this format.
     #[error("the backup does not contain a whole reservation ({0})")]
     NoReservation(String),
     /// The device could not be read.
@@ -69,7 +69,7 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, backup: &Backup) -> Resu
     for (offset, bytes) in backup.pieces() {
         restored.write(offset, bytes);
     }
-    // An image has no block size of its own: the backup's tables have one, where the image's may be gone.
+    // An image does not have a block size: take that of the backup's tables, since the image's tables may be gone.
     let wanted = inspect(&restored, before.own_lba_size)?;
     let Some((superblock, table)) = wanted.reservation() else {
         return if force {
@@ -113,7 +113,7 @@ pub fn plan<D: ReadAt + ?Sized>(before: &Before<'_, D>, backup: &Backup) -> Resu
     })
 }
 
-/// What Xen would newly get: the reserved area, unless a copy of the same reservation on the device says that Xen has it.
+/// Returns what Xen would newly get: the reserved area, unless a copy of the same reservation on the device says that Xen has it.
 fn new_area(there: &Inspection, wanted: &SuperBlock) -> Option<DeviceRange> {
     let has_it = there.copies.iter().any(|copy| match copy.reading {
         Reading::Valid(old) | Reading::Ambiguous(old) | Reading::Foreign(old) => {
@@ -124,7 +124,7 @@ fn new_area(there: &Inspection, wanted: &SuperBlock) -> Option<DeviceRange> {
     (!has_it).then_some(wanted.reserved)
 }
 
-/// Where copies of the reservation that is there were found.
+/// Returns where copies of the reservation that is there were found.
 fn own_places(there: &Inspection) -> Vec<(Part, DeviceRange)> {
     let found = there.copies.iter().filter(|copy| copy.reading != Reading::Missing);
     found.map(|copy| (Part::Copy, places::page(copy.offset))).collect()
@@ -158,7 +158,7 @@ fn refuse_loss<D: ReadAt + ?Sized>(
     Ok(())
 }
 
-/// Refuses to write over other records of a hybrid MBR, of which no signature tells.
+/// Refuses to write over other records of a hybrid MBR, which no signature shows.
 fn refuse_hybrid_mbr<D: ReadAt + ?Sized>(device: &D, there: &Inspection, mbr: &[u8]) -> Result<(), Error> {
     match &there.block_0 {
         Ok(BlockZero::Protective { others }) if !others.is_empty() && block_0(device)? != mbr => {
@@ -168,7 +168,7 @@ fn refuse_hybrid_mbr<D: ReadAt + ?Sized>(device: &D, there: &Inspection, mbr: &[
     }
 }
 
-/// The plan that puts the pieces back byte by byte.
+/// Returns the plan that puts the pieces back byte by byte.
 fn as_they_are(backup: &Backup, wanted: &Inspection) -> Plan {
     let pieces: Vec<(DeviceOffset, Vec<u8>)> = backup.pieces().collect();
     let device_end = DeviceOffset::after(wanted.device_size);

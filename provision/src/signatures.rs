@@ -56,9 +56,9 @@ const INFO_BLOCKS: [(&[u8; 16], &str); 3] = [
 /// fsdax and devdax namespaces to (Linux `drivers/nvdimm/pfn_devs.c`), and what partitioners align the first partition to.
 const STARTS: [Bytes; 3] = [Bytes(2 << 20), Bytes(1 << 20), Bytes(4096)];
 
-/// Finds what stands in the way of a preparation that writes to `taken` or hands it to Xen: partition tables, super blocks, other tools'
-/// signatures on the device and at the starts of these ranges, and, where nothing of that is found, the first byte in them that is not
-/// zero. What an interrupted first preparation has left is ours and is not listed.
+/// Finds what is in the way of a preparation that writes to `taken` or hands it to Xen: partition tables, super blocks, other tools'
+/// signatures on the device and at the starts of these ranges, and, if none of these is found, the first byte in them that is not zero.
+/// The rest of an interrupted first preparation is ours and is not listed.
 ///
 /// # Errors
 ///
@@ -84,7 +84,7 @@ pub fn find<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, taken: &[De
     traces.extend(new.map(|found| trace(found, DeviceOffset(0))));
     for start in taken.iter().map(|range| range.base()).filter(|start| start.0 != 0) {
         for trace in beginning_at(device, inspection, start)? {
-            // What is looked for at the end of a device is found from wherever the device is said to begin.
+            // Signatures at the end of a device are found from any assumed start of it.
             if !traces.iter().any(|known| known.offset == trace.offset) {
                 traces.push(trace);
             }
@@ -132,7 +132,7 @@ pub fn unknown_in<D: ReadAt + ?Sized>(
     }
 }
 
-/// What is left of the backup table's entries where the device was cut: before the block that the primary table names, with the
+/// Returns what is left of the backup table's entries where the device was cut: before the block that the primary table names, with the
 /// primary table's bytes.
 fn cut_entries<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::Result<Option<DeviceRange>> {
     let Ok(table) = &inspection.primary_table else {
@@ -153,7 +153,7 @@ fn cut_entries<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io::R
     Ok((left == right).then_some(there))
 }
 
-/// The first byte in `taken`, and outside of `ours`, that is not zero.
+/// Returns the first byte in `taken`, and outside of `ours`, that is not zero.
 fn data_in<D: ReadAt + ?Sized>(
     device: &D,
     inspection: &Inspection,
@@ -184,7 +184,7 @@ pub fn exposed<D: ReadAt + ?Sized>(
     Ok(Traces(traces))
 }
 
-/// What other tools than partitioners of GPTs and ourselves have left on a device, outside its partitions.
+/// Returns what other tools than partitioners of GPTs and ourselves have left on a device, outside its partitions.
 ///
 /// # Errors
 ///
@@ -208,7 +208,7 @@ pub fn foreign_in<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection) -> io
     Ok(Traces(traces))
 }
 
-/// The partition table, or what is left of one.
+/// Returns the partition table, or what is left of one.
 fn table(inspection: &Inspection) -> Option<Trace> {
     let damaged =
         |table: &Result<_, xen_pmem_format::table::NotATable>| table.as_ref().is_err_and(|error| error.is_damage());
@@ -242,7 +242,7 @@ fn info_block<D: ReadAt + ?Sized>(device: &D) -> io::Result<Option<Trace>> {
     }))
 }
 
-/// What begins at an offset and reaches to the end of the device.
+/// Returns what begins at an offset and reaches to the end of the device.
 fn beginning_at<D: ReadAt + ?Sized>(
     device: &D,
     inspection: &Inspection,
@@ -256,7 +256,7 @@ fn beginning_at<D: ReadAt + ?Sized>(
     Ok(found.iter().map(|found| trace(found, start)).collect())
 }
 
-/// The first byte of something, and what libblkid says of what may begin before it.
+/// Returns the offset of the first byte that is not zero, and libblkid's opinion on what may begin before it.
 fn unknown<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, offset: DeviceOffset) -> io::Result<Trace> {
     for start in STARTS.map(|unit| offset.align_down(unit)) {
         if let Some(known) = beginning_at(device, inspection, start)?.into_iter().next() {
@@ -269,7 +269,7 @@ fn unknown<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, offset: Devi
     })
 }
 
-/// Whether libblkid has found what an inspection judges: a GPT, or the MBR that protects one.
+/// Returns whether libblkid has found what an inspection judges: a GPT, or the MBR that protects one.
 fn is_gpt(found: &Signature) -> bool {
     found.kind == Kind::PartitionTable && ["gpt", "PMBR"].contains(&found.name.as_str())
 }
@@ -285,7 +285,7 @@ fn trace(found: &Signature, start: DeviceOffset) -> Trace {
     }
 }
 
-/// A signature in words.
+/// Returns a signature in words.
 fn what(found: &Signature) -> String {
     let name = &found.name;
     match (found.kind, name.as_str()) {

@@ -56,7 +56,7 @@ pub(crate) fn apply<D: Device + ?Sized>(device: &D, steps: &[Step]) -> Result<()
     Ok(())
 }
 
-/// The steps that replace a structure whose first eight bytes, at `at` within `bytes`, are its signature, so that it is absent or
+/// Returns the steps that replace a structure whose first eight bytes, at `at` within `bytes`, are its signature, so that it is absent or
 /// whole at every moment: the old signature away, the rest, the new signature.
 pub fn replace(offset: DeviceOffset, bytes: &[u8], at: usize, there: bool, what: &str) -> Vec<Step> {
     let signature_end = at.saturating_add(SIGNATURE_SIZE);
@@ -86,7 +86,7 @@ pub fn replace(offset: DeviceOffset, bytes: &[u8], at: usize, there: bool, what:
     steps
 }
 
-/// The steps that make a structure absent by zeroing the eight bytes of its signature.
+/// Returns the steps that make a structure absent by zeroing the eight bytes of its signature.
 pub fn forget(signature_at: DeviceOffset, what: &str) -> [Step; 2] {
     let bytes = vec![0; SIGNATURE_SIZE];
     [

@@ -1,4 +1,4 @@
-//! What is prepared: a block device or an image, opened so that nobody else uses it meanwhile.
+//! The device to prepare: a block device or an image, opened so that nobody else uses it meanwhile.
 
 use crate::geometry::{Geometry, Placement};
 use crate::placement::{self, Found, Location};
@@ -18,7 +18,7 @@ use xen_pmem_nvdimm::sysfs::{self, Directory, SysfsRoot};
 /// What a target is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Looking only: nothing is locked, nothing is claimed.
+    /// To look only: nothing is locked or claimed.
     Read,
     /// Saying what a change would be: claimed as for the change, so that what is refused then is refused now, and open for reading.
     Plan,
@@ -27,7 +27,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// The access that a change takes, or its dry run.
+    /// Returns the access that a change takes, or its dry run.
     pub fn to_change(dry_run: bool) -> Self {
         if dry_run { Self::Plan } else { Self::Write }
     }
@@ -73,7 +73,7 @@ pub enum Error {
     /// sysfs does not say which partitions guests have.
     #[error(transparent)]
     Guests(#[from] sysfs::Error),
-    /// Its block size is none that a partition table has.
+    /// A partition table cannot have its block size.
     #[error("has logical blocks of {0} bytes; 512 and 4096 are supported")]
     LbaSize(u32),
     /// --base for a device whose address is known.
@@ -146,7 +146,7 @@ impl Target {
         })
     }
 
-    /// The claims on its partitions for guests. Nobody claims those of an image.
+    /// Returns the claims on its partitions for guests. An image has none.
     ///
     /// # Errors
     ///
@@ -194,22 +194,22 @@ impl Target {
         let _ = fs::remove_file(&self.path);
     }
 
-    /// Its name on the command line.
+    /// Returns its name on the command line.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether it is an image, not a device.
+    /// Returns whether it is an image, not a device.
     pub fn is_image(&self) -> bool {
         self.block.is_none()
     }
 
-    /// What is read and written.
+    /// Returns what is read and written.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// What is known of where it lies.
+    /// Returns the facts about where it lies.
     pub fn found(&self) -> &Found {
         &self.found
     }
@@ -218,16 +218,16 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// If its size or block size cannot be told.
+    /// If its size or block size cannot be found out.
     pub fn inspect(&self) -> Result<Inspection, Error> {
         self.inspect_through(&self.file)
     }
 
-    /// Like [`Target::inspect`], with its bytes read through `device`, which can follow what is read.
+    /// Inspects it like [`Target::inspect`], with its bytes read through `device`, which can follow what is read.
     ///
     /// # Errors
     ///
-    /// If its size or block size cannot be told.
+    /// If its size or block size cannot be found out.
     pub fn inspect_through<D: ReadAt + ?Sized>(&self, device: &D) -> Result<Inspection, Error> {
         inspect(device, self.own_lba_size()?).map_err(|error| Error::Io {
             what: "telling its size",
@@ -235,11 +235,11 @@ impl Target {
         })
     }
 
-    /// The block size that a block device has; an image has none of its own.
+    /// Returns the block size of a block device; `None` for an image.
     ///
     /// # Errors
     ///
-    /// If it cannot be told, or no partition table has it.
+    /// If it cannot be found out, or a partition table cannot have it.
     pub fn own_lba_size(&self) -> Result<Option<LbaSize>, Error> {
         if self.block.is_none() {
             return Ok(None);
@@ -251,11 +251,11 @@ impl Target {
         LbaSize::from_bytes(bytes.into()).map(Some).ok_or(Error::LbaSize(bytes))
     }
 
-    /// Its size and where it lies; `base` is the physical address that an image is meant for.
+    /// Returns its size and where it lies; `base` is the physical address that an image is meant for.
     ///
     /// # Errors
     ///
-    /// If its size cannot be told, or `base` is given for a device whose address is known, or makes no sense.
+    /// If its size cannot be found out; if `base` is given for a device whose address is known; if `base` is not valid.
     pub fn geometry(&self, lba_size: LbaSize, base: Option<PhysAddr>) -> Result<Geometry, Error> {
         let device_size = self.file.size().map_err(|error| Error::Io {
             what: "telling its size",
@@ -291,7 +291,7 @@ impl Target {
     }
 }
 
-/// Why nothing new can be made at this path, where something is.
+/// Returns why nothing new can be made at this path, where something is.
 pub fn exists(path: &Path) -> Error {
     match fs::read_link(path) {
         Ok(link) if !path.exists() => Error::Dangling(link.display().to_string()),
@@ -299,7 +299,7 @@ pub fn exists(path: &Path) -> Error {
     }
 }
 
-/// The size of an image, and where it lies if it is meant for the physical address `base`.
+/// Returns the size of an image, and where it lies if it is meant for the physical address `base`.
 ///
 /// # Errors
 ///

@@ -42,9 +42,10 @@ pub struct Stopped {
     pub error: Option<io::Error>,
 }
 
-/// Makes all of `size` bytes from `from` on zero, in order, and durable. `goes_on` is told after each piece how far it got.
+/// Writes zeros to all of `size` bytes from `from` on, in order, and makes them durable. Calls `goes_on` after each piece with the bytes
+/// done so far.
 ///
-/// In order, so that what says what a file system is goes first: what is wiped in part is not taken for what it was.
+/// In order, so that a file system's super block goes first: a partly wiped partition must not look like a file system.
 ///
 /// # Errors
 ///

@@ -28,7 +28,7 @@ use xen_pmem_provision::note::{self, Note};
 use xen_pmem_provision::plan::Before;
 use xen_pmem_provision::step;
 
-/// A device of any size, of which only the pages that were written take space.
+/// A device of any size; only the pages that were written take space.
 struct Sparse {
     size: u64,
     pages: RefCell<BTreeMap<u64, Box<[u8; 4096]>>>,
@@ -189,7 +189,7 @@ proptest! {
             }
         }
 
-        // All that is not as fsdax in a guest asks for is said.
+        // The plan notes everything that prevents fsdax in a guest.
         let notes = note::of_plan(layout, &geometry);
         let objections = notes.iter().filter(|note| matches!(note, Note::NoFsdax { .. })).count();
         let odd = layout.partitions.iter().filter(|(_, range)| !range.size().is_aligned(fsdax::SIZE_UNIT)).count();

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use xen_pmem_discover::document::Scan;
 use xen_pmem_report::report;
 
-/// A scan with so many prepared devices.
+/// Returns a scan with so many prepared devices.
 fn scan(count: u64) -> Scan {
     const SIZE: u64 = 512 << 20;
     let devices: Vec<_> = (0..count)

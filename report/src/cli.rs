@@ -71,7 +71,7 @@ enum Command {
     Withdraw(withdraw::Arguments),
 }
 
-/// The whole command line, for manuals and completions.
+/// Returns the whole command line, for manuals and completions.
 pub fn command() -> clap::Command {
     Cli::command()
 }
@@ -100,7 +100,7 @@ pub(crate) fn require_dom0() -> Result<(), Failure> {
     Ok(host::check(&SysfsRoot::default(), Path::new(host::XENFS))?)
 }
 
-/// The lock that keeps runs which change something apart.
+/// Returns the lock that keeps runs which change something apart.
 pub(crate) fn take_turn() -> Result<Turn, Failure> {
     Ok(turn::take(Path::new(turn::LOCK))?)
 }
@@ -114,8 +114,8 @@ pub(crate) enum When {
     Early,
 }
 
-/// Looks at these devices of this host, or at all of them; those that cannot be read are said and left out. The second value says
-/// that there are some.
+/// Reads these devices of this host, or all of them. Reports and leaves out those that cannot be read; the second value says whether there
+/// are any.
 pub(crate) fn scan_host(devices: &[PathBuf], when: When) -> Result<(Scan, bool), Failure> {
     let options = Options {
         sysfs: SysfsRoot::default(),

@@ -25,7 +25,7 @@ pub enum Grade {
 }
 
 impl Grade {
-    /// The word that documents use.
+    /// Returns the word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -66,13 +66,13 @@ impl Step {
         }
     }
 
-    /// A step that was not taken, because of another.
+    /// Returns a step that was not taken, because of another.
     pub fn skipped(name: &'static str, because: &str) -> Self {
         Self::new(name, Grade::Skipped, because)
     }
 }
 
-/// Whether this is a Dom0 that can report.
+/// Returns whether this is a Dom0 that can report.
 pub fn host(found: &Result<(), Unfit>) -> Vec<Step> {
     let xen = || Step::new("Xen", Grade::Good, "this is a Xen host");
     let dom0 = || Step::new("Dom0", Grade::Good, "this is Dom0");
@@ -152,7 +152,7 @@ pub fn cxl(windows: &Result<Vec<PhysRange>, firmware::Error>, makes_regions: boo
     steps
 }
 
-/// A table that is there and cannot be used.
+/// Returns a table that is there and cannot be used.
 fn unreadable(table: &'static str, error: &firmware::Error) -> Step {
     let step = Step::new(table, Grade::Bad, error.to_string());
     match error {
@@ -215,7 +215,7 @@ fn ranges_of(count: usize) -> String {
     }
 }
 
-/// What namespaces there are, and whether their modes can hold a reservation.
+/// Returns what namespaces there are, and whether their modes can hold a reservation.
 pub fn namespaces(devices: &[Device]) -> Vec<Step> {
     if devices.is_empty() {
         return vec![
@@ -241,7 +241,7 @@ pub fn namespaces(devices: &[Device]) -> Vec<Step> {
         .collect()
 }
 
-/// What is prepared.
+/// Returns what is prepared.
 pub fn superblocks(devices: &[Device]) -> Vec<Step> {
     let able = devices.iter().filter(|device| device.state != State::Unsupported);
     let steps: Vec<Step> = able
@@ -269,7 +269,7 @@ pub fn superblocks(devices: &[Device]) -> Vec<Step> {
     steps
 }
 
-/// Whether XenStore answers.
+/// Returns whether XenStore answers.
 pub fn xenstore(answer: &Result<(), String>) -> Step {
     match answer {
         Ok(()) => Step::new("xenstored", Grade::Good, "XenStore answers"),
@@ -278,7 +278,7 @@ pub fn xenstore(answer: &Result<(), String>) -> Step {
     }
 }
 
-/// Whether the hypervisor takes reports.
+/// Returns whether the hypervisor takes reports.
 pub fn hypercall(answer: &Result<Option<Vec<Registered>>, String>) -> Step {
     match answer {
         Ok(Some(known)) => Step::new(
@@ -296,7 +296,7 @@ pub fn hypercall(answer: &Result<Option<Vec<Registered>>, String>) -> Step {
     }
 }
 
-/// What is reported, and whether all sides agree.
+/// Returns what is reported, and whether all sides agree.
 pub fn reports(reservations: &[Reservation]) -> Vec<Step> {
     if reservations.is_empty() {
         return vec![Step::skipped("reports", "nothing is prepared and nothing is published")];
@@ -327,7 +327,7 @@ pub fn reports(reservations: &[Reservation]) -> Vec<Step> {
         .collect()
 }
 
-/// Whether the kernel has what eBPF programs need.
+/// Returns whether the kernel has what eBPF programs need.
 pub fn btf(sysfs: &SysfsRoot) -> Step {
     if sysfs.has_btf() {
         Step::new("BTF", Grade::Good, "the kernel describes its types")
@@ -354,7 +354,7 @@ mod tests {
         steps.iter().map(|step| step.verdict).collect()
     }
 
-    /// All that is not good says what to do, unless it was not looked at.
+    /// Asserts that each check that is not good says what to do, unless it was not made.
     fn has_hints(steps: &[Step]) {
         for step in steps {
             let wanted = matches!(step.verdict, Grade::Note | Grade::Bad);

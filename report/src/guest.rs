@@ -1,4 +1,4 @@
-//! Partitions for guests on a Xen that has no notion of persistent memory: mapped by `iomem=`, described by ACPI tables in front of the
+//! Partitions for guests on a Xen that does not know persistent memory: mapped by `iomem=`, described by ACPI tables in front of the
 //! guest's initramfs, and claimed in Dom0 so that nobody else uses them.
 
 pub mod dm;

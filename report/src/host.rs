@@ -7,7 +7,7 @@ use xen_pmem_nvdimm::sysfs::{self, SysfsRoot};
 /// Where xenfs is mounted.
 pub const XENFS: &str = "/proc/xen";
 
-/// Why nothing is reported here.
+/// Why this host cannot report anything.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unfit {
@@ -65,7 +65,7 @@ pub fn check(sysfs: &SysfsRoot, xenfs: &Path) -> Result<(), Unfit> {
     }
 }
 
-/// What this domain may do; `None` if xenfs is not mounted, or says nothing.
+/// Returns what this domain may do; `None` if xenfs is not mounted, or says nothing.
 fn capabilities(path: &Path) -> Result<Option<String>, Unfit> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text).filter(|text| !text.trim().is_empty())),

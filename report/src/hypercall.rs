@@ -35,8 +35,8 @@ pub trait Transport {
 
 /// The hypervisor behind a transport.
 ///
-/// It is sent an operation only after it has said that it has them: to a hypervisor without the project's patches the numbers of the
-/// operations may mean something else.
+/// It receives an operation only after it has said that it has the operations: to a hypervisor without the project's patches their numbers
+/// may mean something else.
 pub struct Hypercall<T> {
     transport: T,
     /// What the hypervisor has said.
@@ -55,7 +55,7 @@ impl Hypercall<Privcmd> {
 }
 
 impl<T: Transport> Hypercall<T> {
-    /// The hypervisor as `transport` reaches it.
+    /// Returns the hypervisor as `transport` reaches it.
     pub fn new(transport: T) -> Self {
         Self {
             transport,
@@ -89,7 +89,7 @@ pub enum Error {
     /// The hypervisor does not say which operations it has.
     #[error("cannot ask the hypervisor for {node}: {0}", node = abi::NODE.to_string_lossy())]
     Version(Errno),
-    /// The hypervisor has operations of this version, which nothing is known about.
+    /// The hypervisor has operations of this version, which this program does not know.
     #[error(
         "the hypervisor has version {0} of the pmem operations ({node}), and these tools know version {known}: \
         install tools and hypervisor of the same release",
@@ -97,7 +97,7 @@ pub enum Error {
         known = abi::VERSION
     )]
     OtherVersion(u32),
-    /// The hypervisor does not say what it knows.
+    /// The hypervisor does not say which operations it has.
     #[error("cannot ask the hypervisor for its range {index}: {errno}")]
     Range {
         /// Which range, counted from 0 in the order of the reports.
@@ -188,13 +188,13 @@ impl Registered {
     }
 }
 
-/// What a report is about, for messages.
+/// Returns what a report is about, for messages.
 fn subject(report: &Report) -> String {
     format!("reservation {} of {}", report.uuid(), report.device())
 }
 
 impl<T: Transport> Hypercall<T> {
-    /// The operations, if the hypervisor says that it has them.
+    /// Returns the operations, if the hypervisor says that it has them.
     fn operations(&mut self) -> Result<Option<Operations>, Error> {
         if self.operations.is_none() {
             let Some(version) = self.transport.number(abi::NODE).map_err(Error::Version)? else {
@@ -218,7 +218,7 @@ impl<T: Transport> Hypercall<T> {
         answer
     }
 
-    /// All ranges that the hypervisor knows, in the order in which they were reported; `None` if it has no pmem support.
+    /// Returns all ranges that the hypervisor knows, in the order in which they were reported; `None` if it has no pmem support.
     ///
     /// # Errors
     ///
@@ -239,7 +239,7 @@ impl<T: Transport> Hypercall<T> {
         Ok(Some(all))
     }
 
-    /// Whether the hypervisor gives guests partitions as memory.
+    /// Returns whether the hypervisor gives guests partitions as memory.
     ///
     /// # Errors
     ///
@@ -258,8 +258,8 @@ impl<T: Transport> Hypercall<T> {
         self.send(report, Region::dry_run, Outcome::Possible, Region::frames_needed)
     }
 
-    /// Makes a report known. Doing it twice changes nothing. There is no taking back: Xen's structures live in the reserved area until
-    /// the next boot.
+    /// Reports a device. A second report of it changes nothing. A report cannot be withdrawn: Xen's structures live in the reserved area
+    /// until the next boot.
     ///
     /// # Errors
     ///
@@ -302,14 +302,14 @@ impl<T: Transport> Hypercall<T> {
     }
 }
 
-/// A report in frames.
+/// Returns a report in frames.
 fn region(report: &Report) -> Result<Region, Untaken> {
     let whole = |name, range| FrameRange::of(range).ok_or(Untaken::NotWholePages { name, range });
     let range = whole("range", report.range())?;
     Ok(Region::new(range, whole("reserved area", report.reserved())?))
 }
 
-/// What an errno of the operation means.
+/// Returns what an errno of the operation means.
 fn refusal(report: &Report, request: &Request, errno: Errno) -> Untaken {
     match errno {
         Errno::BUSY => Untaken::InUse(report.mode()),
@@ -343,7 +343,7 @@ mod tests {
         Operations::of(abi::VERSION).unwrap()
     }
 
-    /// A hypervisor that gives one answer and keeps what it was asked.
+    /// A hypervisor that gives one answer and keeps the requests.
     struct Answer {
         said: Said,
         answer: Result<(), Errno>,
@@ -372,7 +372,7 @@ mod tests {
         }
     }
 
-    /// A hypervisor that works on another report for so many requests.
+    /// A hypervisor that is busy with another report for a number of requests.
     struct Busy(u32);
 
     impl Transport for &mut Busy {

@@ -1,4 +1,4 @@
-//! `xen-pmem-report`: the program; what it does is in the library's `cli`.
+//! The program `xen-pmem-report`; the library's `cli` contains what it does.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What is told to Xen, and the checks before anything is.
+//! The reports to Xen, and the checks before one is made.
 //!
 //! A scan may come from a file, and the super block behind it from anybody: each range is checked again here, against the
 //! others of its device and against those of the other reports.
@@ -28,7 +28,7 @@ pub struct Report {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// There is no reservation that could be believed.
+    /// No reservation can be believed.
     #[error("it is {}{reason}", .state.as_str())]
     NotPrepared {
         /// What it is.
@@ -91,7 +91,7 @@ pub enum Refusal {
 }
 
 impl Report {
-    /// The report on a device, if nothing about it is in doubt.
+    /// Returns the report on a device, if nothing about it is in doubt.
     ///
     /// # Errors
     ///
@@ -162,49 +162,49 @@ impl Report {
         })
     }
 
-    /// The reservation's UUID: what it is known by.
+    /// Returns the reservation's UUID, which identifies it.
     pub fn uuid(&self) -> Uuid {
         self.uuid
     }
 
-    /// The device's node; it may have another name after the next boot.
+    /// Returns the device's node; it may have another name after the next boot.
     pub fn device(&self) -> &str {
         &self.device
     }
 
-    /// How libnvdimm presents the namespace.
+    /// Returns how libnvdimm presents the namespace.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// The whole namespace.
+    /// Returns the whole namespace.
     pub fn range(&self) -> PhysRange {
         self.range
     }
 
-    /// The area reserved for Xen.
+    /// Returns the area reserved for Xen.
     pub fn reserved(&self) -> PhysRange {
         self.reserved
     }
 
-    /// The partitions.
+    /// Returns the partitions.
     pub fn data(&self) -> &[Partition] {
         &self.data
     }
 
-    /// The NUMA node.
+    /// Returns the NUMA node.
     pub fn numa_node(&self) -> Option<i32> {
         self.numa_node
     }
 
-    /// What the platform says of the region.
+    /// Returns what the platform says of the region.
     pub fn platform(&self) -> &Platform {
         &self.platform
     }
 }
 
-/// The reports on `devices`, each with the device it is of, or why there is none. Two devices that claim overlapping ranges or the
-/// same UUID are both refused: nobody can say which is right.
+/// Returns the report on each of `devices`, or why it has none. Two devices that claim overlapping ranges or the same UUID are both
+/// refused: nobody can say which one is right.
 pub fn of_all(devices: &[Device]) -> Vec<(&Device, Result<Report, Refusal>)> {
     let each: Vec<_> = devices.iter().map(Report::of).collect();
     let sound: Vec<(usize, &Report)> = (0..)
@@ -227,8 +227,8 @@ pub fn of_all(devices: &[Device]) -> Vec<(&Device, Result<Report, Refusal>)> {
     devices.iter().zip(reports).collect()
 }
 
-/// Those of the reports that may be in conflict with another, each with its index: all that are. Whom with, is only looked for for these,
-/// so that a thousand devices are not compared each with each.
+/// Returns the reports that may conflict with another, each with its index: all that do, and some that do not. Only these are compared with
+/// each other, so that a thousand devices do not take a million comparisons.
 fn suspects<'r>(reports: &[(usize, &'r Report)]) -> Vec<(usize, &'r Report)> {
     let mut sorted = reports.to_vec();
     let mut suspects = Vec::new();
@@ -254,7 +254,8 @@ fn suspects<'r>(reports: &[(usize, &'r Report)]) -> Vec<(usize, &'r Report)> {
     suspects
 }
 
-/// Whether a report that does not come from looking at the device contradicts what is published, given as directory names and ranges.
+/// Refuses a report that was not made by looking at the device, if it contradicts what is published. Takes both as directory names and
+/// ranges.
 ///
 /// # Errors
 ///

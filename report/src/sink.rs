@@ -1,8 +1,8 @@
-//! What becomes of a report where it goes: the hypervisor and XenStore.
+//! The outcome of a report at its sinks: the hypervisor and XenStore.
 
 use xen_pmem_format::units::Bytes;
 
-/// What became of a report.
+/// The outcome of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is known there now, and was not before.
@@ -16,7 +16,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The word that documents use.
+    /// Returns the word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Published => "published",
@@ -42,7 +42,7 @@ pub enum Registration {
 /// A report's arrival at a sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// What became of it there.
+    /// Its outcome there.
     pub outcome: Outcome,
     /// What the hypervisor says, if the sink is the hypervisor.
     pub verdict: Option<Registration>,

@@ -67,7 +67,7 @@ pub struct Reservation {
 }
 
 impl InStore {
-    /// The word that documents use.
+    /// Returns the word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Absent => "absent",
@@ -86,7 +86,7 @@ impl InStore {
 }
 
 impl InHypervisor {
-    /// The word that documents use.
+    /// Returns the word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -98,7 +98,7 @@ impl InHypervisor {
 }
 
 impl Hypervisor {
-    /// What it says of exactly this range and reserved area.
+    /// Returns what it says about exactly this range and reserved area.
     fn of(&self, range: PhysRange, reserved: PhysRange) -> InHypervisor {
         match self {
             Self::Unknown => InHypervisor::Unknown,
@@ -112,7 +112,7 @@ impl Hypervisor {
         }
     }
 
-    /// A range that it knows, other than this one, and that overlaps it.
+    /// Returns a range that it knows, other than this one, and that overlaps it.
     fn other(&self, range: PhysRange, reserved: PhysRange) -> Option<&Registered> {
         let Self::Knows(ranges) = self else { return None };
         ranges
@@ -121,8 +121,7 @@ impl Hypervisor {
     }
 }
 
-/// All reservations that anybody knows of: those of devices first, then those that only XenStore has, then those that only the
-/// hypervisor has.
+/// Returns all known reservations: first those of devices, then those that only XenStore has, then those that only the hypervisor has.
 pub fn compare(reports: &[Report], published: &[Published], hypervisor: &Hypervisor) -> Vec<Reservation> {
     let mut all: Vec<Reservation> = reports
         .iter()
@@ -179,7 +178,7 @@ fn of_report(report: &Report, published: &[Published], hypervisor: &Hypervisor) 
     }
 }
 
-/// Where XenStore says something else of the hypervisor than the hypervisor itself.
+/// Returns where XenStore says something else of the hypervisor than the hypervisor itself.
 fn contradiction(there: &Published, hypervisor: InHypervisor) -> Option<String> {
     let agrees = match (there.verdict()?, hypervisor) {
         (_, InHypervisor::Unknown) | (Registration::Unsupported, InHypervisor::Unsupported) => true,
@@ -189,7 +188,7 @@ fn contradiction(there: &Published, hypervisor: InHypervisor) -> Option<String> 
     (!agrees).then(|| "XenStore says something else of the hypervisor than the hypervisor does: run `apply`".to_owned())
 }
 
-/// What XenStore has of a reservation that no device has.
+/// Returns what XenStore has of a reservation that no device has.
 fn orphan(published: &Published, hypervisor: &Hypervisor) -> Reservation {
     let (range, reserved) = (published.range(), published.reserved());
     Reservation {
@@ -210,7 +209,7 @@ fn orphan(published: &Published, hypervisor: &Hypervisor) -> Reservation {
     }
 }
 
-/// What only the hypervisor knows.
+/// Returns what only the hypervisor knows.
 fn unclaimed(known: &Registered) -> Reservation {
     Reservation {
         uuid: None,

@@ -1,11 +1,11 @@
-//! One at a time: XenStore's client has no transactions, so whoever changes reports holds a lock meanwhile.
+//! One program at a time: XenStore's client has no transactions, so a program that changes reports holds a lock meanwhile.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The file that is locked. In `/run`: it does not outlive the boot, and no more does what it protects.
+/// The lock file. It is in `/run`: neither it nor what it protects outlives the boot.
 pub const LOCK: &str = "/run/xen-pmem-report.lock";
 
 /// How long another run may take; the hypervisor's part of one takes seconds.

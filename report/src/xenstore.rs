@@ -1,7 +1,7 @@
 //! XenStore: the nodes of a report, in the order in which they are written.
 //!
-//! `docs/xenstore.md` is the specification. Without transactions the order is what readers can rely on: `state` is written last
-//! and removed first, so whoever reads `ready` reads a whole report.
+//! `docs/xenstore.md` is the specification. Without transactions readers rely on the order: `state` is written last and removed first, so
+//! a reader that finds `ready` reads a whole report.
 
 use crate::report::Report;
 use crate::sink::{Outcome, Receipt, Registration};
@@ -18,7 +18,7 @@ pub const SCHEMA: &str = "1";
 /// The node that makes a report valid, and its value.
 const STATE: (&str, &str) = ("state", "ready");
 
-/// What the hypervisor says of the report, and how many frames of the reserved area it uses. Absent if nobody has asked it.
+/// The hypervisor's answer to the report, and the number of frames of the reserved area that it uses. Absent if it was not asked.
 const HYPERVISOR: &str = "hypervisor";
 const FRAMES_USED: &str = "frames-used";
 const REGISTERED: &str = "registered";
@@ -30,7 +30,7 @@ const UNSUPPORTED: &str = "unsupported";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is no connection.
+    /// The connection cannot be made.
     #[error("cannot reach xenstored: is it running (systemctl status xenstored), and are you root?: {0}")]
     Connect(io::Error),
     /// A directory cannot be listed.
@@ -67,12 +67,13 @@ pub enum Error {
     },
 }
 
-/// The directory of one reservation.
+/// Returns the directory of one reservation.
 pub fn directory(uuid: Uuid) -> String {
     format!("{ROOT}/{uuid}")
 }
 
-/// The nodes of a report but `state`, as paths relative to its directory: decimal integers of bytes, except `device` and what the platform says.
+/// Returns the nodes of a report but `state`, as paths relative to its directory: decimal integers of bytes, except `device` and what the
+/// platform says.
 pub(crate) fn nodes(report: &Report) -> BTreeMap<String, String> {
     let mut nodes = BTreeMap::from([
         ("schema".to_owned(), SCHEMA.to_owned()),
@@ -99,7 +100,7 @@ pub(crate) fn nodes(report: &Report) -> BTreeMap<String, String> {
     nodes
 }
 
-/// The nodes that say what the hypervisor says.
+/// Returns the nodes that say what the hypervisor says.
 fn verdict_nodes(verdict: Registration) -> Vec<(String, String)> {
     let node = |name: &str, value: String| (name.to_owned(), value);
     match verdict {
@@ -111,7 +112,7 @@ fn verdict_nodes(verdict: Registration) -> Vec<(String, String)> {
     }
 }
 
-/// What the hypervisor said of these ranges, if that is known: it stays true until the next boot, which XenStore does not outlive.
+/// Returns the hypervisor's answer for these ranges, if it is known. It is valid until the next boot, and XenStore does not outlive that.
 fn known_verdict(there: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let same = ["range-base", "range-size", "reserved-base", "reserved-size"]
         .iter()
@@ -139,7 +140,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// What XenStore has otherwise than `report` says; `None` if they agree.
+    /// Returns what XenStore has otherwise than `report` says; `None` if they agree.
     pub fn difference(&self, report: &Report) -> Option<String> {
         if !self.is_ready() {
             return Some("the report is not whole".to_owned());
@@ -159,7 +160,7 @@ impl Published {
         (!paths.is_empty()).then(|| format!("XenStore has another {list}: run `apply`"))
     }
 
-    /// What it says that the hypervisor says; `None` if it does not, or nothing that makes sense.
+    /// Returns the hypervisor's answer as XenStore has it; `None` if it is absent or not valid.
     pub fn verdict(&self) -> Option<Registration> {
         match self.nodes.get(HYPERVISOR)?.as_str() {
             UNSUPPORTED => Some(Registration::Unsupported),
@@ -171,12 +172,12 @@ impl Published {
         }
     }
 
-    /// The range that it names, if that makes sense.
+    /// Returns the range that it names, if that makes sense.
     pub fn range(&self) -> Option<PhysRange> {
         self.span("range")
     }
 
-    /// The reserved area that it names, if that makes sense.
+    /// Returns the reserved area that it names, if that makes sense.
     pub fn reserved(&self) -> Option<PhysRange> {
         self.span("reserved")
     }
@@ -186,7 +187,7 @@ impl Published {
         PhysRange::new(PhysAddr(number("base")?), Bytes(number("size")?))
     }
 
-    /// Whether the report is whole.
+    /// Returns whether the report is whole.
     pub fn is_ready(&self) -> bool {
         self.nodes.get(STATE.0).is_some_and(|state| state == STATE.1)
     }
@@ -205,12 +206,12 @@ impl XenStore<xenstore_rs::unix::XsUnix> {
 }
 
 impl<X: Xs> XenStore<X> {
-    /// XenStore as `client` reaches it.
+    /// Creates the sink of the XenStore that `client` reaches.
     pub fn new(client: X) -> Self {
         Self { client }
     }
 
-    /// All that is published, by directory name.
+    /// Returns all that is published, by directory name.
     ///
     /// # Errors
     ///
@@ -246,8 +247,8 @@ impl<X: Xs> XenStore<X> {
         Ok(true)
     }
 
-    /// Removes what stands in a report's way: reports of other reservations on the same memory, for the device has been prepared
-    /// anew since; and what an interrupted run left, for nobody else writes at the same time (see [`crate::turn`]).
+    /// Removes what is in a report's way: reports of other reservations on the same memory, since the device has been prepared again; and
+    /// the rest of an interrupted run, since nobody else writes at the same time (see [`crate::turn`]).
     fn clear_way(&mut self, report: &Report) -> Result<(), Error> {
         for published in self.published()? {
             let other = published.name != report.uuid().to_string() && published.name.parse::<Uuid>().is_ok();
@@ -261,7 +262,7 @@ impl<X: Xs> XenStore<X> {
         Ok(())
     }
 
-    /// The names in a directory; `None` if there is no such node.
+    /// Returns the names in a directory; `None` if the node does not exist.
     fn children(&self, path: &str) -> Result<Option<Vec<Box<str>>>, Error> {
         match self.client.directory(path) {
             // An empty listing comes as one empty name.
@@ -274,7 +275,7 @@ impl<X: Xs> XenStore<X> {
         }
     }
 
-    /// All nodes below `directory` that have no children, by relative path.
+    /// Returns all nodes below `directory` that have no children, by relative path.
     fn leaves(&self, directory: &str) -> Result<BTreeMap<String, String>, Error> {
         let mut leaves = BTreeMap::new();
         let mut left = vec![String::new()];
@@ -322,7 +323,7 @@ impl<X: Xs> XenStore<X> {
     ///
     /// # Errors
     ///
-    /// What keeps it from being written, with what it was about.
+    /// Why it cannot be written, and which node it concerns.
     pub fn publish(&mut self, report: &Report, verdict: Option<Registration>) -> Result<Receipt, Error> {
         self.clear_way(report)?;
         let outcome = self.write_report(report, verdict)?;
@@ -355,7 +356,7 @@ impl<X: Xs> XenStore<X> {
     }
 }
 
-/// The directories in `there` that no wanted node is in: with their leaves gone they would stay as empty nodes.
+/// Returns the directories in `there` that no wanted node is in: with their leaves gone they would stay as empty nodes.
 fn stale_partitions(there: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> Vec<String> {
     let parents = |nodes: &BTreeMap<String, String>| -> Vec<String> {
         let mut parents: Vec<String> = nodes

@@ -1,4 +1,4 @@
-//! The program as an operator runs it, on a machine that is no Xen host. Under real Xen it is run by the scenarios of `integration`.
+//! The program as an operator runs it, on a machine that is not a Xen host. The scenarios of `integration` run it under real Xen.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +32,7 @@ fn device(name: &str, base: u64, uuid: &str) -> Value {
 const ONE: &str = "11111111-2222-4333-8444-555555555555";
 const OTHER: &str = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee";
 
-/// A dry run on a scan document that is handed in on standard input: what is decided, and the exit code.
+/// Returns a dry run on a scan document that is handed in on standard input: what is decided, and the exit code.
 fn decided(devices: Value) -> (Value, i32) {
     let scan = json!({"schema": 1, "devices": devices});
     let output = report()
@@ -195,7 +195,7 @@ fn a_full_standard_error_or_output_is_no_reason_to_panic() {
         let output = run(arguments).stderr(full()).output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
     }
-    // Of standard output it is a failure that is said.
+    // A failure of standard output is reported.
     let scan = tempfile::NamedTempFile::new().unwrap();
     let document = json!({"schema": 1, "devices": [device("/dev/pmem0", BASE, ONE)]});
     std::fs::write(scan.path(), document.to_string()).unwrap();

@@ -1,4 +1,4 @@
-//! A build without eBPF says what it cannot do.
+//! A build without eBPF says what it lacks.
 
 #![cfg(not(feature = "bpf"))]
 #![allow(clippy::unwrap_used, reason = "a test states what it expects by panicking")]

@@ -58,14 +58,14 @@ enum Part {
 }
 
 impl Part {
-    /// Its name on the command line and in the page.
+    /// Returns its name on the command line and in the page.
     fn name(self) -> String {
         self.to_possible_value()
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default()
     }
 
-    /// Whether it is measured in machines.
+    /// Returns whether it is measured in machines.
     fn takes_machines(self) -> bool {
         matches!(
             self,
@@ -131,7 +131,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     page.write()
 }
 
-/// What it was measured on.
+/// Returns the machine that it was measured on.
 fn machine() -> Result<String> {
     let processor = fs::read_to_string("/proc/cpuinfo")?;
     let field = |name: &str| {

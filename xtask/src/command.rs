@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The command line, for people.
+/// Returns the command line, for people.
 fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
@@ -26,11 +26,11 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a command quietly and returns what it wrote to its standard output.
+/// Runs a command quietly and returns its standard output.
 ///
 /// # Errors
 ///
-/// If it cannot be started or does not exit with 0; with what it said.
+/// If it cannot be started or does not exit with 0. The error has its output.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     let Output { status, stdout, stderr } = command
         .stdin(Stdio::null())
@@ -67,7 +67,7 @@ pub(crate) fn output_of_both(command: &mut Command) -> Result<String> {
     Ok(said)
 }
 
-/// Like [`output`], as text.
+/// Returns the output like [`output`], as text.
 ///
 /// # Errors
 ///
@@ -77,12 +77,12 @@ pub(crate) fn text(command: &mut Command) -> Result<String> {
     String::from_utf8(output(command)?).with_context(|| format!("`{line}` wrote something that is not text"))
 }
 
-/// Whether a program of this name is on the path (or in the directories of administration programs, which may not be).
+/// Returns whether a program of this name is on the path (or in the directories of administration programs, which may not be).
 pub(crate) fn exists(name: &str) -> bool {
     find(name).is_some()
 }
 
-/// Where a program of this name is on the path.
+/// Returns where a program of this name is on the path.
 pub(crate) fn find(name: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -57,14 +57,14 @@ fn make_project(project: &Path, source: &Path) -> Result<()> {
     let text = fs::read_to_string(&readme).with_context(|| format!("cannot read {}", readme.display()))?;
     let example = example(&text).with_context(|| format!("{} has no example", readme.display()))?;
     fs::write(project.join("src/main.rs"), example)?;
-    // It is a workspace of its own: it lies in the folder of another one.
+    // It is a separate workspace, since it lies in the folder of another one.
     let manifest = "[package]\nname = \"consumer\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[workspace]\n";
     fs::write(project.join("Cargo.toml"), manifest)?;
     fs::copy(workspace::root().join("Cargo.lock"), project.join("Cargo.lock"))?;
     Ok(())
 }
 
-/// The first block of Rust in a document.
+/// Returns the first block of Rust in a document.
 fn example(document: &str) -> Option<&str> {
     let (_, rest) = document.split_once("\n```rust\n")?;
     let (example, _) = rest.split_once("\n```")?;

@@ -66,7 +66,7 @@ pub(crate) struct Options {
     update: bool,
 }
 
-/// Names of what is counted, and the counts.
+/// The names of the counters, and the counts.
 type Counts = BTreeMap<String, u64>;
 
 /// Counts, and compares with what is committed.
@@ -100,7 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What is too much or too little, or is compared with nothing.
+/// Returns what is too much or too little, or is compared with nothing.
 fn complaints(counts: &Counts, baseline: &Counts) -> Vec<String> {
     let mut complaints: Vec<String> = counts
         .iter()

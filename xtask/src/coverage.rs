@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<()> {
     for folder in CRATES {
         command.args(["--packages", &format!("xen-pmem-{folder}")]);
     }
-    // It runs the tool as a user who cannot write the measurement, and minds what is said about that.
+    // It runs the tool as a user who cannot write the measurement, and fails on the message about that.
     command.args(["--", "--skip", "what_may_not_be_read_is_said"]);
     command::run(&mut command)?;
     let report = target.join("tarpaulin-report.json");

@@ -1,4 +1,4 @@
-//! The crates that Cargo knows of.
+//! The crates that Cargo knows.
 
 use crate::command;
 use crate::workspace;
@@ -32,7 +32,7 @@ pub(crate) struct Dependency {
 }
 
 impl Dependency {
-    /// Whether only tests, benches and examples use it.
+    /// Returns whether only tests, benches and examples use it.
     pub(crate) fn is_for_tests(&self) -> bool {
         self.kind.as_deref() == Some("dev")
     }
@@ -43,7 +43,7 @@ struct Metadata {
     packages: Vec<Package>,
 }
 
-/// All that the lock file names, ours among them.
+/// Returns all that the lock file names, ours among them.
 ///
 /// # Errors
 ///
@@ -52,7 +52,7 @@ pub(crate) fn all() -> Result<Vec<Package>> {
     listed(&[])
 }
 
-/// Those of this workspace.
+/// Returns the packages of this workspace.
 ///
 /// # Errors
 ///

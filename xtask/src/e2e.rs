@@ -53,13 +53,13 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Whether scenarios run on this suite.
+    /// Returns whether scenarios run on this suite.
     #[cfg(test)]
     pub(crate) fn is_for(&self, suite: Suite) -> bool {
         self.suite.0.contains(&suite)
     }
 
-    /// These scenarios on this suite, with their files kept.
+    /// Returns the options for these scenarios on this suite, with their files kept.
     pub(crate) fn keeping(suite: Suite, scenarios: &[&str]) -> Self {
         Self {
             suite: Suites(vec![suite]),
@@ -143,13 +143,13 @@ fn run_on(suite: Suite, runner: &Path, options: &Options) -> Result<()> {
     if options.list {
         return command::run(scenarios().arg("--list"));
     }
-    // A name that is none is better told before the set-up than after it.
+    // Report a wrong name before the set-up, not after it.
     let mut needs = scenarios();
     if let Some(iommu) = &options.iommu {
         needs.args(["--iommu", iommu]);
     }
     let needs = command::output(needs.arg("--needs").args(&options.scenarios))?;
-    // A shell takes nothing of what scenarios need.
+    // A shell does not need what scenarios need.
     let needs = match options.shell {
         Some(_) => String::new(),
         None => String::from_utf8(needs)?,
@@ -189,8 +189,8 @@ pub(crate) struct Machines {
     _turn: File,
 }
 
-/// Makes what machines need. `needs` has a word for each kind of hypervisor that is to be started, `system` if an installed system is,
-/// `toolstack` if the series' own is to be used, and `cxl` if machines have CXL memory. `qemu` names an emulator other than the usual one.
+/// Makes what machines need. `needs` has a word for each kind of hypervisor to start, `system` for an installed system, `toolstack` for
+/// the series' own toolstack, and `cxl` for CXL memory. `qemu` names an emulator other than the usual one.
 ///
 /// # Errors
 ///
@@ -324,7 +324,7 @@ fn prepare(
     Ok(path)
 }
 
-/// The suite's own part: programs, their libraries, kernel modules.
+/// Makes the suite's own part: programs, their libraries, kernel modules.
 fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) -> Result<()> {
     let root = &sysroot.root;
     let stage = workspace::e2e(suite.name())?.join("modules");
@@ -375,7 +375,7 @@ fn make_base(suite: Suite, sysroot: &Sysroot, kernels: &Kernels, base: &Path) ->
     image.finish()
 }
 
-/// A program's path; older suites have some in the other of `bin` and `sbin`.
+/// Returns a program's path; older suites have some in the other of `bin` and `sbin`.
 fn merged(root: &Path, program: PathBuf) -> PathBuf {
     let name = program.file_name().unwrap_or_default().to_owned();
     let elsewhere = ["usr/bin", "usr/sbin"].map(|folder| Path::new(folder).join(&name));
@@ -388,8 +388,8 @@ fn merged(root: &Path, program: PathBuf) -> PathBuf {
         .unwrap_or(program)
 }
 
-/// The suite's part followed by the agent, which is the guest's first process. A file that has this content already stays as it is:
-/// snapshots of machines that have booted from it do, too.
+/// Makes the initramfs: the suite's part, then the agent, which is the guest's first process. Leaves a file alone that has this content
+/// already, so that snapshots of machines that have booted from it stay valid.
 fn make_initramfs(base: &Path, tools: &Tools, initramfs: &Path) -> Result<()> {
     let own = initramfs.with_extension("agent");
     let mut image = Image::create(&own)?;
@@ -408,7 +408,7 @@ const TOOLS_DISK: &str = "64M";
 /// The name of the series' `xl` on the tools' disk: Debian's is found by its own.
 const XL: &str = "xl-pmem";
 
-/// A disk with the tools under test: guests mount it once they are up.
+/// Makes a disk with the tools under test: guests mount it once they are up.
 fn make_tools_disk(tools: &Tools, xl: Option<&Path>, disk: &Path) -> Result<()> {
     let folder = disk.with_extension("folder");
     workspace::discard(&folder)?;

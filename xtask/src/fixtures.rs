@@ -16,7 +16,7 @@ pub(crate) struct Options {
     suite: Suites,
 }
 
-/// The scenarios that record. Those of other suites show what their kernels do otherwise.
+/// Returns the scenarios that record. Those of other suites show what their kernels do otherwise.
 fn scenarios(suite: Suite) -> &'static [&'static str] {
     match suite {
         Suite::Trixie => &[
@@ -73,7 +73,7 @@ fn run_on(suite: Suite) -> Result<()> {
 ///
 /// # Errors
 ///
-/// If there is no such tree, or it cannot be unpacked.
+/// If the tree does not exist, or cannot be unpacked.
 pub(crate) fn unpack(name: &str, root: &Path) -> Result<()> {
     let file = workspace::root()
         .join("discover/tests/recorded")

@@ -17,7 +17,7 @@ pub(crate) const NEEDS: &[Need] = &[Need {
     package: "g++",
 }];
 
-/// What cargo-fuzz tells the compiler, but for the sanitizer.
+/// The compiler's flags of cargo-fuzz without the sanitizer.
 const RUSTFLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing";
@@ -96,7 +96,7 @@ pub(crate) fn lint() -> Result<()> {
     cargo("clippy", &[])
 }
 
-/// One of Cargo's commands on the targets.
+/// Runs one of Cargo's commands on the targets.
 fn cargo(subcommand: &str, more: &[&str]) -> Result<()> {
     if subcommand == "clippy" {
         host::require(NEEDS)?;
@@ -117,7 +117,7 @@ fn cargo(subcommand: &str, more: &[&str]) -> Result<()> {
     command::run(&mut command)
 }
 
-/// Where the targets are.
+/// Returns where the targets are.
 fn folder() -> PathBuf {
     workspace::root().join("fuzz")
 }

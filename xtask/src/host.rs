@@ -101,7 +101,7 @@ pub(crate) const E2E: &[Need] = &[
     },
 ];
 
-/// The packages of what is missing.
+/// Returns the packages of the missing programs.
 fn missing(needs: &[&[Need]]) -> BTreeSet<&'static str> {
     needs
         .iter()
@@ -132,12 +132,12 @@ pub(crate) fn require(needs: &[Need]) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Without root, the one line to run; with root, whatever apt says.
+/// Without root, the one line to run; with root, apt's error.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
     install_all(&[needs])
 }
 
-/// [`install`] for several lists, in one go.
+/// Installs several lists at once; see [`install`].
 ///
 /// # Errors
 ///

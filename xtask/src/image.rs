@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Image {
     file: BufWriter<File>,
     folders: BTreeSet<PathBuf>,
-    /// Links in the archive's root and where they lead: nothing is put below such a name, which would replace the link.
+    /// Links in the archive's root and their targets: no file goes below such a name, which would replace the link.
     links: BTreeMap<PathBuf, PathBuf>,
     inode: u32,
 }
@@ -50,7 +50,7 @@ impl Image {
         Ok(())
     }
 
-    /// Where a path is once the links of the archive's root are followed.
+    /// Returns where a path is once the links of the archive's root are followed.
     fn place(&self, path: &Path) -> PathBuf {
         let mut parts = path.components();
         match parts.next().and_then(|first| self.links.get(Path::new(&first))) {
@@ -116,7 +116,7 @@ impl Image {
         )
     }
 
-    /// Adds `path` of `root`, and if it is a link what it leads to, each under its own name.
+    /// Adds `path` of `root`, and if it is a link also its target, each under its own name.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl Image {
     }
 }
 
-/// A relative path without `..`.
+/// Returns a relative path without `..`.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for part in path.components() {

@@ -46,8 +46,8 @@ pub(crate) fn prepare(suite: Suite, root: &Path, fresh: bool) -> Result<Kernels>
     })
 }
 
-/// The Linux that a suite's packages unpack to, and its version. Up to Debian 13 it is in /boot; from then on it lies with its modules,
-/// and installing the package copies it to /boot.
+/// Returns the Linux that a suite's packages unpack to, and its version. Up to Debian 13 it is in /boot; from then on it lies with its
+/// modules, and installing the package copies it to /boot.
 fn linux_in(root: &Path) -> Result<(PathBuf, String)> {
     if let Ok(vmlinuz) = find(&root.join("boot"), |name| name.starts_with("vmlinuz-")) {
         let version = file_name(&vmlinuz).trim_start_matches("vmlinuz-").to_owned();
@@ -58,7 +58,7 @@ fn linux_in(root: &Path) -> Result<(PathBuf, String)> {
     Ok((folder.join("vmlinuz"), file_name(&folder)))
 }
 
-/// The ELF image in a kernel as distributed.
+/// Returns the ELF image in a kernel as distributed.
 ///
 /// # Errors
 ///
@@ -84,7 +84,7 @@ fn find(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<PathBuf> {
         .with_context(|| format!("no such kernel in {}", folder.display()))
 }
 
-/// The ELF image in a bzImage: Linux `Documentation/arch/x86/boot.rst`, `payload_offset` and `payload_length`, counted from the
+/// Returns the ELF image in a bzImage: Linux `Documentation/arch/x86/boot.rst`, `payload_offset` and `payload_length`, counted from the
 /// end of the set-up sectors.
 fn vmlinux_of(image: &[u8]) -> Result<Vec<u8>> {
     let byte = |at: usize| {

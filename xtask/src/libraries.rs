@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The dynamic loader, where programs name it.
 const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 
-/// The names of the libraries that an ELF file asks for; none if it is static or no ELF file.
+/// Returns the names of the libraries that an ELF file asks for; none if it is static or no ELF file.
 fn needed(bytes: &[u8]) -> Result<Vec<String>> {
     if !bytes.starts_with(b"\x7fELF") {
         return Ok(Vec::new());
@@ -33,7 +33,7 @@ fn needed(bytes: &[u8]) -> Result<Vec<String>> {
         .collect()
 }
 
-/// Where a library is in `root`, relative to it.
+/// Returns where a library is in `root`, relative to it.
 fn find(root: &Path, name: &str) -> Option<PathBuf> {
     ["usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib"]
         .into_iter()
@@ -44,8 +44,8 @@ fn find(root: &Path, name: &str) -> Option<PathBuf> {
 /// How many links in a row are followed.
 const MOST_LINKS: usize = 16;
 
-/// The file of `root` that a path relative to it leads to. A link to an absolute path stays within `root`, too: followed by the system it
-/// would lead to a file of this machine.
+/// Returns the file of `root` that a path relative to it leads to. A link to an absolute path stays within `root`, too: followed by the
+/// system it would lead to a file of this machine.
 fn inside(root: &Path, path: &Path) -> PathBuf {
     let mut path = root.join(path);
     for _ in 0..MOST_LINKS {
@@ -60,7 +60,7 @@ fn inside(root: &Path, path: &Path) -> PathBuf {
     path
 }
 
-/// The libraries in `root` that `programs` (relative to it) need, directly or not, relative to it.
+/// Returns the libraries in `root` that `programs` (relative to it) need, directly or not, relative to it.
 ///
 /// # Errors
 ///

@@ -15,7 +15,7 @@ struct Rules {
     allowed: BTreeSet<String>,
     /// Crates that may have another one.
     exceptions: BTreeMap<String, Exception>,
-    /// What crates link that is no crate, by its name in Cargo's `links`.
+    /// The libraries other than crates that crates link, by their names in Cargo's `links`.
     linked: BTreeMap<String, Exception>,
 }
 
@@ -90,7 +90,7 @@ impl Rules {
     }
 }
 
-/// Whether one may choose allowed licences only: one of an `OR`, all of an `AND`. Parentheses are rare enough to be exceptions.
+/// Returns whether one may choose allowed licences only: one of an `OR`, all of an `AND`. Parentheses are rare enough to be exceptions.
 fn allows(expression: &str, allowed: &BTreeSet<String>) -> bool {
     if expression.contains('(') {
         return false;

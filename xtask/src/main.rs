@@ -149,8 +149,8 @@ mod tests {
         ("cargo xtask mutants", "twenty minutes"),
     ];
 
-    /// All command lines of documents that begin with `cargo` or `.ci`, with the documents' names: of blocks, and of sentences if they
-    /// are more than a name.
+    /// Returns all command lines of documents that begin with `cargo` or `.ci`, with the documents' names: of blocks, and of sentences if
+    /// they are more than a name.
     fn documented() -> Vec<(String, String)> {
         let root = workspace::root();
         let mut files = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 ///
 /// # Errors
 ///
-/// If there is no Miri, or it finds something.
+/// If Miri is missing, or it finds something.
 pub(crate) fn run() -> Result<()> {
     let has_miri = Command::new("cargo")
         .args(["+nightly", "miri", "--version"])

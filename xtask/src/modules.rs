@@ -74,7 +74,7 @@ pub(crate) fn stage(root: &Path, version: &str, stage: &Path) -> Result<()> {
     for file in ["modules.builtin", "modules.order", "modules.builtin.modinfo"] {
         fs::copy(source.join(file), target.join(file)).with_context(|| format!("copying {file}"))?;
     }
-    // depmod looks in lib/modules below the folder it is given.
+    // depmod looks in lib/modules below its argument.
     let link = stage.join("lib");
     if !link.exists() {
         std::os::unix::fs::symlink("usr/lib", link)?;
@@ -83,14 +83,14 @@ pub(crate) fn stage(root: &Path, version: &str, stage: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The name that the kernel knows a module file by.
+/// Returns the name that the kernel knows a module file by.
 fn module_name(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.split(".ko").next().unwrap_or(name).replace('-', "_")
 }
 
-/// The files of `wanted` and of all that they depend on, as `index` (`modules.dep`) has them. A module that is built into this
-/// kernel has no file and is none of the result; one kernel builds in what the other has as a module.
+/// Returns the files of `wanted` and of all their dependencies according to `index` (`modules.dep`). Leaves out modules that are built
+/// into this kernel: one kernel builds in what another has as a module.
 fn closure(index: &str, wanted: &[&str]) -> Result<BTreeSet<String>> {
     let mut files = BTreeMap::new();
     let mut needs = BTreeMap::new();

@@ -47,7 +47,7 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// A version's three numbers; those that are not said are zero.
+/// Returns a version's three numbers; those that are not said are zero.
 fn version(text: &str) -> [u32; 3] {
     let mut numbers = text.split('.').map(|part| part.parse().unwrap_or(0));
     [0; 3].map(|zero| numbers.next().unwrap_or(zero))

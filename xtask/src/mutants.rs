@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::path::Path;
 
-/// Mutants that no test can tell from the original, each with the reason, as cargo-mutants names them but for line and column.
+/// Mutants that no test can tell from the original, each with the reason, named as cargo-mutants does but without line and column.
 const EQUIVALENT: &str = "format/equivalent-mutants.txt";
 
 /// Runs the tests on every mutant of the format.
 ///
 /// # Errors
 ///
-/// If a mutant survives that is not explained, or one is explained that is no more.
+/// If a mutant survives without an explanation, or an explained one no longer exists.
 pub(crate) fn run() -> Result<()> {
     let mutants = cargo_tools::install(&cargo_tools::MUTANTS)?;
     let output = workspace::target().join("mutants");
@@ -70,14 +70,14 @@ fn lines(mutants: &[&String]) -> String {
     mutants.iter().map(|mutant| format!("  {mutant}\n")).collect()
 }
 
-/// The mutants in the file: lines that are neither empty nor reasons, which begin with `#`.
+/// Returns the mutants in the file: lines that are neither empty nor reasons, which begin with `#`.
 fn explained(path: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let is_mutant = |line: &&str| !line.is_empty() && !line.starts_with('#');
     Ok(text.lines().filter(is_mutant).map(str::to_owned).collect())
 }
 
-/// `file:line:column: what` without line and column, which change with every edit.
+/// Returns `file:line:column: what` without line and column, which change with every edit.
 fn without_position(mutant: &str) -> String {
     let mut parts = mutant.splitn(4, ':');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {

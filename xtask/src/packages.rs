@@ -54,7 +54,7 @@ pub(crate) struct Sysroot {
     pub(crate) stamp: String,
 }
 
-/// apt with configuration, lists and cache of its own.
+/// apt with its own configuration, lists and cache.
 pub(crate) struct Apt {
     folder: PathBuf,
 }
@@ -125,7 +125,7 @@ fn merged_usr(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `dpkg-deb --extract` replaces a link to a folder by the folder if the package has one: moves its content where it belongs.
+/// Moves a folder's content where it belongs: `dpkg-deb --extract` replaces a link to a folder by the folder if the package has one.
 fn merge(root: &Path, package: &Path) -> Result<()> {
     for folder in ["bin", "sbin", "lib", "lib64"] {
         let link = root.join(folder);
@@ -173,7 +173,7 @@ Acquire::Retries "3";
         Ok(apt)
     }
 
-    /// As [`Apt::new`], for source packages instead.
+    /// Creates one like [`Apt::new`], for source packages.
     ///
     /// # Errors
     ///
@@ -186,12 +186,12 @@ Acquire::Retries "3";
         Ok(apt)
     }
 
-    /// The file that tells apt's programs to use all this.
+    /// Returns the file that tells apt's programs to use all this.
     pub(crate) fn configuration(&self) -> PathBuf {
         self.folder.join("apt.conf")
     }
 
-    /// `apt-get` with it.
+    /// Returns the command `apt-get` with this configuration.
     pub(crate) fn get(&self) -> Command {
         let mut command = Command::new("apt-get");
         command.env("APT_CONFIG", self.configuration()).args(["-q", "-y"]);
@@ -217,7 +217,7 @@ Acquire::Retries "3";
         Ok(())
     }
 
-    /// The packages and their dependencies, as `name=version`, but for those left out.
+    /// Returns the packages and their dependencies, as `name=version`, without those to be left out.
     fn resolve(&self, packages: &[String]) -> Result<Vec<String>> {
         let plan = command::text(
             self.get()
@@ -237,7 +237,7 @@ Acquire::Retries "3";
     }
 }
 
-/// `Inst name (version suite [arch])` as `name=version`.
+/// Returns the line `Inst name (version suite [arch])` as `name=version`.
 fn planned(line: &str) -> Option<String> {
     let mut words = line.strip_prefix("Inst ")?.split_whitespace();
     let name = words.next()?;
@@ -245,7 +245,7 @@ fn planned(line: &str) -> Option<String> {
     Some(format!("{name}={version}"))
 }
 
-/// Whether `name=version` is a version of this package.
+/// Returns whether `name=version` is a version of this package.
 fn is_of(name: &str, package: &str) -> bool {
     name.split_once('=').is_some_and(|(name, _)| name == package)
 }
@@ -258,7 +258,7 @@ fn left_out(name: &str) -> bool {
     LEFT_OUT.iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with("libsystemd") && !of_a_kernel
 }
 
-/// The line of a `sources.list` for a suite.
+/// Returns the line of a `sources.list` for a suite.
 ///
 /// # Errors
 ///
@@ -267,7 +267,7 @@ pub(crate) fn source_line(suite: Suite) -> Result<String> {
     Ok(format!("deb [signed-by={KEYRING}] {} {} main", mirror()?, suite.name()))
 }
 
-/// The mirror that the machine's own sources name.
+/// Returns the mirror that the machine's own sources name.
 ///
 /// # Errors
 ///
@@ -287,7 +287,7 @@ pub(crate) fn mirror() -> Result<String> {
         .context("no file of /etc/apt names a mirror of Debian's main archive")
 }
 
-/// The first mirror of Debian's main archive in a list of either format.
+/// Returns the first mirror of Debian's main archive in a list of either format.
 fn mirror_in(text: &str) -> Option<String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     lines

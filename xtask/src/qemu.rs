@@ -1,4 +1,4 @@
-//! The emulator: the machine's own or the one that it is told to use, and a newer one for CXL, unpacked in the project's folder.
+//! The emulator: the machine's own or the one that the user names, and a newer one for CXL, unpacked in the project's folder.
 
 use crate::command;
 use crate::packages;
@@ -22,11 +22,11 @@ const SUITE: Suite = Suite::Trixie;
 /// The packages of that emulator; their dependencies follow.
 const PACKAGES: &[&str] = &["qemu-system-x86", "qemu-system-data", "seabios"];
 
-/// The path of the emulator: `named` on the command line, or by the environment, or the machine's own.
+/// Returns the path of the emulator: `named` on the command line, or by the environment, or the machine's own.
 ///
 /// # Errors
 ///
-/// If there is no such program.
+/// If the program does not exist.
 pub(crate) fn path(named: Option<&OsStr>) -> Result<PathBuf> {
     let name = named
         .map(OsStr::to_owned)
@@ -35,7 +35,7 @@ pub(crate) fn path(named: Option<&OsStr>) -> Result<PathBuf> {
     command::find(&name).with_context(|| format!("there is no program {}", name.display()))
 }
 
-/// The emulator for machines with CXL memory: `own` if it is new enough, else Debian 13's, which is fetched and unpacked once.
+/// Returns the emulator for machines with CXL memory: `own` if it is new enough, else Debian 13's, which is fetched and unpacked once.
 ///
 /// # Errors
 ///
@@ -58,7 +58,8 @@ pub(crate) fn for_cxl(own: &Path) -> Result<PathBuf> {
     Ok(starter)
 }
 
-/// A script that starts the unpacked emulator by the loader, libraries and modules of its own suite, so that it runs on any machine.
+/// Returns a script that starts the unpacked emulator by the loader, libraries and modules of its own suite, so that it runs on any
+/// machine.
 fn starter_of(root: &Path) -> String {
     let root = root.display();
     let libraries = format!("{root}/usr/lib/x86_64-linux-gnu");
@@ -69,7 +70,7 @@ fn starter_of(root: &Path) -> String {
     )
 }
 
-/// The major version in what `--version` prints: `QEMU emulator version 7.2.22 (...)`.
+/// Returns the major version in what `--version` prints: `QEMU emulator version 7.2.22 (...)`.
 fn major(said: &str) -> Option<u32> {
     let (_, version) = said.split_once("version ")?;
     version.split('.').next()?.parse().ok()

@@ -1,7 +1,7 @@
 //! `cargo xtask semver`: the public API of the crates for people outside, as text, compared with what is committed. A change of it shows in
 //! review, and says whether the next version is a major one.
 //!
-//! cargo-semver-checks compares with a published version, and there is none yet.
+//! cargo-semver-checks compares with a published version, which does not exist yet.
 
 use crate::command;
 use crate::progress::step;
@@ -82,7 +82,7 @@ fn documentation(package: &str, library: &str) -> Result<PathBuf> {
     Ok(workspace::target().join("doc").join(format!("{library}.json")))
 }
 
-/// The lines that only one of both has; `None` if there are none.
+/// Returns the lines that only one of the two has; `None` if they are equal.
 fn difference(file: &Path, now: &str) -> Result<Option<String>> {
     let before = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let gone = before.lines().filter(|line| !now.lines().any(|other| other == *line));

@@ -10,7 +10,7 @@ use crate::system;
 use crate::xen;
 use anyhow::Result;
 
-/// What each part of the workspace needs. Each part installs its own when it runs, too, except for `lint`.
+/// Returns what each part of the workspace needs. Each part installs its own when it runs, too, except for `lint`.
 fn needs() -> Vec<&'static [Need]> {
     let mut needs = vec![
         host::BUILD,
@@ -32,7 +32,7 @@ fn needs() -> Vec<&'static [Need]> {
 ///
 /// # Errors
 ///
-/// Without root, the one line to run; with root, whatever apt says.
+/// Without root, the one line to run; with root, apt's error.
 pub(crate) fn run() -> Result<()> {
     host::install_all(&needs())
 }
@@ -44,7 +44,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// How many lists of needs the sources below a folder have.
+    /// Returns how many lists of needs the sources below a folder have.
     fn lists(folder: &Path) -> usize {
         let mut found = 0;
         for entry in fs::read_dir(folder).unwrap() {

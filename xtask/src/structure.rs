@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: who may use whom. Crates stand on floors, and modules do not use each other in circles.
+//! `cargo xtask lint`: which crate and module may use which. Crates stand on floors, and modules do not use each other in circles.
 //!
 //! `docs/architecture.md` draws what is checked here.
 
@@ -67,7 +67,7 @@ fn folder(package: &Package) -> &str {
     package.name.strip_prefix(PREFIX).unwrap_or(&package.name)
 }
 
-/// Which crates use one that they may not.
+/// Returns which crates use one that they may not.
 fn on_floors(packages: &[Package]) -> Vec<String> {
     let mut complaints = Vec::new();
     for package in packages {
@@ -103,7 +103,7 @@ struct Uses {
     sysfs: BTreeSet<String>,
 }
 
-/// What the modules of a crate's folder `src` use.
+/// Returns what the modules of a crate's folder `src` use.
 fn uses_below(src: &Path) -> Result<BTreeMap<Module, Uses>> {
     let mut uses = BTreeMap::new();
     let mut folders = vec![(src.to_owned(), Module::new())];
@@ -130,7 +130,7 @@ fn uses_below(src: &Path) -> Result<BTreeMap<Module, Uses>> {
     Ok(uses)
 }
 
-/// Collects the paths that begin with `crate` or `super`, and the texts that are a path in sysfs, but for those of tests.
+/// Collects the paths that begin with `crate` or `super`, and the texts that are a path in sysfs, except those of tests.
 fn collect(tokens: TokenStream, module: &[String], found: &mut Uses) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut rest = tokens.as_slice();
@@ -169,7 +169,7 @@ fn collect(tokens: TokenStream, module: &[String], found: &mut Uses) {
     }
 }
 
-/// Whether these tokens go on with `[cfg(test)]`.
+/// Returns whether these tokens go on with `[cfg(test)]`.
 fn is_test(tokens: &[TokenTree]) -> bool {
     tokens
         .first()
@@ -201,8 +201,8 @@ fn path(tokens: &[TokenTree], mut so_far: Module, used: &mut BTreeSet<Module>) {
     used.insert(so_far);
 }
 
-/// The circles among siblings: modules with the same parent, each with all that is below it. That a module and what is below it use each
-/// other is no circle.
+/// Returns the circles among siblings: modules with the same parent, each with all modules below it. A module and those below it may use
+/// each other.
 fn circles(uses: &BTreeMap<Module, Uses>) -> Vec<String> {
     let mut edges: BTreeMap<Module, BTreeSet<Module>> = BTreeMap::new();
     for (from, used) in uses {

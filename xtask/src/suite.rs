@@ -23,7 +23,7 @@ pub(crate) struct Suites(pub(crate) Vec<Suite>);
 impl FromStr for Suites {
     type Err = String;
 
-    /// The name of one, or `all`.
+    /// Returns the name of one, or `all`.
     fn from_str(name: &str) -> Result<Self, String> {
         let all = Suite::value_variants();
         if name == "all" {
@@ -40,7 +40,7 @@ impl FromStr for Suites {
 }
 
 impl Suite {
-    /// Its code name, as in a mirror's `dists` folder.
+    /// Returns its code name, as in a mirror's `dists` folder.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Trixie => "trixie",
@@ -50,7 +50,7 @@ impl Suite {
         }
     }
 
-    /// Its Xen version, part of package and path names: the user space must be of the hypervisor's own version.
+    /// Returns its Xen version, part of package and path names: the user space must be of the hypervisor's own version.
     pub(crate) fn xen_version(self) -> &'static str {
         match self {
             Self::Trixie | Self::Forky => "4.20",
@@ -59,12 +59,12 @@ impl Suite {
         }
     }
 
-    /// Whether it is still in the making. A mirror may then have lists that have expired.
+    /// Returns whether it is still in the making. A mirror may then have lists that have expired.
     pub(crate) fn in_the_making(self) -> bool {
         self == Self::Forky
     }
 
-    /// What a guest needs; the rest follows from dependencies.
+    /// Returns what a guest needs; the rest follows from dependencies.
     pub(crate) fn packages(self) -> Vec<String> {
         let xen = self.xen_version();
         let mut packages = vec![format!("xen-hypervisor-{xen}-amd64"), format!("xen-utils-{xen}")];
@@ -94,12 +94,12 @@ impl Suite {
         packages
     }
 
-    /// Whether its Linux makes regions of CXL memory, and it has the program that asks for them: from Debian 13 on.
+    /// Returns whether its Linux makes regions of CXL memory, and the suite has the program for that: from Debian 13 on.
     pub(crate) fn has_cxl(self) -> bool {
         matches!(self, Self::Trixie | Self::Forky)
     }
 
-    /// Whether busybox's `dd` cannot write past the page cache, so that guests need another: up to Debian 11.
+    /// Returns whether busybox's `dd` cannot write past the page cache, so that guests need another: up to Debian 11.
     pub(crate) fn needs_dd(self) -> bool {
         self == Self::Bullseye
     }

@@ -243,7 +243,7 @@ fn manifest(image: &Path, given: &Path) -> Value {
     })
 }
 
-/// The system without the project's packages, as an archive.
+/// Returns the system without the project's packages, as an archive.
 fn base(suite: Suite, folder: &Path) -> Result<PathBuf> {
     let packages: Vec<String> = PACKAGES
         .iter()
@@ -273,7 +273,7 @@ fn base(suite: Suite, folder: &Path) -> Result<PathBuf> {
     Ok(base)
 }
 
-/// A path as a word of a shell's.
+/// Returns a path as a word of a shell's.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }

@@ -17,7 +17,7 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// The path of one.
+    /// Returns the path of one.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -107,7 +107,7 @@ pub(crate) fn build_in(root: &Path, target: &Path) -> Result<Tools> {
 /// What `CARGO_ENCODED_RUSTFLAGS` separates flags by.
 const SEPARATOR: &str = "\x1f";
 
-/// The compiler's flags for what is shipped, as Cargo takes them: no path of the machine that builds gets into a binary.
+/// Returns the compiler's flags for shipped programs, as Cargo takes them: they keep paths of the build machine out of binaries.
 pub(crate) fn flags(root: &Path, target: &Path, more: &[&str]) -> OsString {
     let home = workspace::cargo_home();
     // Of several that fit the last counts.

@@ -3,18 +3,18 @@
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 
-/// The workspace's root folder.
+/// Returns the workspace's root folder.
 pub(crate) fn root() -> &'static Path {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().unwrap_or(xtask)
 }
 
-/// The folder of build artefacts.
+/// Returns the folder of build artefacts.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-/// The folder of what the scenarios need, made if need be: `target/e2e/...`.
+/// Returns the folder for what the scenarios need, `target/e2e/...`; makes it if it does not exist.
 ///
 /// # Errors
 ///
@@ -25,14 +25,14 @@ pub(crate) fn e2e(below: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The `cargo` that runs this.
+/// Returns the `cargo` that runs this.
 pub(crate) fn cargo() -> std::process::Command {
     let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(root());
     cargo
 }
 
-/// The folder that `cargo` keeps what it fetched in.
+/// Returns the folder where `cargo` keeps its downloads.
 pub(crate) fn cargo_home() -> PathBuf {
     std::env::var_os("CARGO_HOME").map_or_else(
         || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),

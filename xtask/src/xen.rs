@@ -87,13 +87,13 @@ pub(crate) fn made(release: &str, source: &Source, debug: bool) -> Result<PathBu
     })
 }
 
-/// The configuration that a hypervisor of [`build`] was built with.
+/// Returns the configuration that a hypervisor of [`build`] was built with.
 pub(crate) fn configuration(built: &Path) -> PathBuf {
     built.with_file_name(CONFIGURATION)
 }
 
-/// What `build` makes of the source with our patches, kept in `folder` as `name` for as long as `stamp` stays the same. `build` is told
-/// where the tree is, and where to log to.
+/// Returns what `build` makes from the source with our patches, kept in `folder` as `name` as long as `stamp` stays the same. `build` gets
+/// the paths of the tree and of its log.
 fn kept(
     folder: &Path,
     name: &str,
@@ -123,12 +123,12 @@ fn kept(
     Ok(result)
 }
 
-/// Our own patches.
+/// Returns our own patches.
 pub(crate) fn patches() -> Result<Vec<PathBuf>> {
     series(&workspace::root().join("xen").join("patches"))
 }
 
-/// All that the result depends on: the source's version, the whole text of our patches, and the configuration.
+/// Returns all that the result depends on: the source's version, the whole text of our patches, and the configuration.
 fn stamp(source: &Source, patches: &[PathBuf], debug: bool) -> Result<String> {
     let mut stamp = format!("{}\ndebug={debug}\n{}\n", source.name(), tree::ON.join("\n"));
     for patch in patches {

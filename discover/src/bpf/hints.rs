@@ -35,7 +35,7 @@ impl Hints {
     ///
     /// # Errors
     ///
-    /// Why there is no eBPF here.
+    /// Why eBPF is not available.
     pub fn open() -> Result<Self, Unavailable> {
         let mut open = open()?;
         open.progs.bio_queued.set_autoload(false);
@@ -63,7 +63,7 @@ impl Hints {
     }
 }
 
-/// The descriptor on which a ring's readers wait, as one of our own.
+/// Returns the descriptor on which a ring's readers wait, as one of our own.
 pub(super) fn duplicate(ring: &RingBuffer<'_>) -> Result<OwnedFd, Unavailable> {
     #[expect(unsafe_code, reason = "the ring gives its descriptor as a number")]
     // SAFETY: `ring` keeps the descriptor open for as long as it is borrowed, which is longer than it takes to duplicate it.
@@ -90,7 +90,7 @@ impl Source for Hints {
     }
 }
 
-/// A record as a hint; `None` if it is not one.
+/// Returns a record as a hint; `None` if it is not one.
 fn hint(bytes: &[u8]) -> Option<Hint> {
     let (record, _) = Record::ref_from_prefix(bytes).ok()?;
     if record.change == REMOVED {

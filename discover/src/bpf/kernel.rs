@@ -7,7 +7,7 @@ use libbpf_rs::btf::{Btf, BtfType};
 /// The shapes that the running kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shapes {
-    /// The functions about partitions are given a `struct block_device`: before Linux 5.15. Later ones are given its `struct gendisk`.
+    /// The functions about partitions receive a `struct block_device` (before Linux 5.15). Later ones receive its `struct gendisk`.
     pub(super) partitions_by_block_device: bool,
     /// The tracepoint `block_bio_queue` names the request queue before the bio: before Linux 5.11.
     pub(super) bio_with_queue: bool,
@@ -37,7 +37,7 @@ impl Shapes {
     }
 }
 
-/// The name of the structure that [`PARTITIONED`] is about.
+/// Returns the name of the structure that [`PARTITIONED`] is about.
 fn subject(btf: &Btf<'_>) -> Option<String> {
     let function: Func<'_> = btf.type_by_name(PARTITIONED)?;
     let prototype = FuncProto::try_from(function.next_type()?).ok()?;
@@ -47,7 +47,7 @@ fn subject(btf: &Btf<'_>) -> Option<String> {
     Some(structure.name()?.to_str()?.to_owned())
 }
 
-/// How many arguments the function has that the tracepoint [`BIO_QUEUED`] calls.
+/// Returns how many arguments the function has that the tracepoint [`BIO_QUEUED`] calls.
 fn arguments(btf: &Btf<'_>) -> Option<usize> {
     let named: Typedef<'_> = btf.type_by_name(BIO_QUEUED)?;
     let pointer = Ptr::try_from(named.next_type()?).ok()?;

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-/// The bytes that the block layer counts in, whatever a device's logical blocks are.
+/// The bytes that the block layer counts in, independent of a device's logical blocks.
 const SECTOR: u64 = xen_pmem_format::units::SECTOR.0;
 
 /// A disk's number, as the kernel has it: 12 bits of major, 20 of minor number.
@@ -19,7 +19,7 @@ const SECTOR: u64 = xen_pmem_format::units::SECTOR.0;
 pub struct DiskNumber(u32);
 
 impl DiskNumber {
-    /// The number made of these two; `None` if they are too large.
+    /// Returns the number made of these two; `None` if they are too large.
     pub fn new(major: u32, minor: u32) -> Option<Self> {
         let fits = major < 1 << 12 && minor < 1 << 20;
         fits.then_some(Self(major << 20 | minor))
@@ -68,7 +68,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// The numbers of `enum req_op` (Linux `include/linux/blk_types.h`).
+    /// Returns the numbers of `enum req_op` (Linux `include/linux/blk_types.h`).
     const fn of(number: u32) -> Self {
         match number {
             1 => Self::Write,
@@ -78,7 +78,7 @@ impl Operation {
         }
     }
 
-    /// The word that documents use.
+    /// Returns the word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Write => "write",
@@ -124,7 +124,7 @@ impl Offences {
     ///
     /// # Errors
     ///
-    /// Why there is no eBPF here.
+    /// Why eBPF is not available.
     pub fn open(kill: bool) -> Result<Self, Unavailable> {
         let mut open = open()?;
         let programs = &mut open.progs;
@@ -168,7 +168,7 @@ impl Offences {
         })
     }
 
-    /// Readable as soon as there are offences.
+    /// Returns a file descriptor that is readable as soon as there are offences.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -200,7 +200,7 @@ impl Offences {
         Ok(())
     }
 
-    /// The offences that have been told of since the last time, without waiting.
+    /// Returns the offences that arrived since the last call, without waiting.
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl Offences {
         Ok(self.received.take())
     }
 
-    /// How many offences there were on each disk so far, told of or not.
+    /// Returns the number of offences on each disk so far, those that did not fit into the buffer included.
     ///
     /// # Errors
     ///
@@ -231,7 +231,7 @@ impl Offences {
     }
 }
 
-/// A record as an offence; `None` if it is not one.
+/// Returns a record as an offence; `None` if it is not one.
 fn offence(bytes: &[u8]) -> Option<Offence> {
     let (record, _) = Record::ref_from_prefix(bytes).ok()?;
     let command = record.command.split(|byte| *byte == 0).next().unwrap_or_default();

@@ -54,7 +54,7 @@ mod watching {
     use xen_pmem_cli::{Failure, Flags, Printed};
     use xen_pmem_format::units::DeviceRange;
 
-    /// How often offences that no event has told of are counted.
+    /// The interval at which offences without an event are counted.
     const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(super) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
@@ -93,7 +93,7 @@ mod watching {
         }
     }
 
-    /// A device that is not there would be waited for in silence.
+    /// Refuses a name that no device has: the program would wait for it in silence.
     fn refuse_unknown(devices: &[PathBuf]) -> Result<(), Failure> {
         if devices.is_empty() {
             return Ok(());
@@ -112,7 +112,7 @@ mod watching {
         }
     }
 
-    /// What is watched, and what has been told of it.
+    /// A disk that is watched, and what was reported about it.
     #[derive(Default)]
     struct Guard {
         disks: BTreeMap<DiskNumber, Watched>,
@@ -122,7 +122,7 @@ mod watching {
     struct Watched {
         device: String,
         area: DeviceRange,
-        /// How many offences have been told of.
+        /// The number of offences that were reported.
         told: u64,
     }
 
@@ -160,7 +160,7 @@ mod watching {
                 .map_err(|error| failed(format!("the kernel does not take the areas to watch: {error}")))
         }
 
-        /// Tells of what has happened: offences one by one, then those that were only counted.
+        /// Reports the offences: one by one, then the number of those that were only counted.
         fn settle(&mut self, offences: &mut Offences) -> Result<(), Failure> {
             let unheard = |error| failed(format!("offences cannot be received: {error}"));
             for offence in offences.drain().map_err(unheard)? {
@@ -202,7 +202,7 @@ mod watching {
         }
     }
 
-    /// The disk's number and where its reserved area is, from the start of the disk; `None` if there is none to watch.
+    /// Returns the disk's number and its reserved area, from the start of the disk; `None` if it has no reserved area.
     fn area(device: &Device) -> Option<(DiskNumber, DeviceRange)> {
         if !device.state.is_reportable() {
             return None;

@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
                 return Ok(ExitStatus::Done);
             }
         }
-        // Each is tried again and again; it is said once.
+        // Each is tried again and again, but reported once.
         let failures: Vec<String> = monitor
             .failures()
             .iter()

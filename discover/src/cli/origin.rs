@@ -19,7 +19,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Whether this build has it at all: what no host can change is said before what is wrong with this one.
+    /// Checks that this build can read from there. This comes first: no change to the host can add a missing build feature.
     ///
     /// # Errors
     ///

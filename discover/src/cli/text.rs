@@ -3,7 +3,7 @@
 use crate::document::{Device, Mode, Span};
 use crate::scan::Outcome;
 
-/// A paragraph for each device.
+/// Returns a paragraph for each device.
 pub(crate) fn of(outcome: &Outcome) -> String {
     if outcome.scan.devices.is_empty() && outcome.failures.is_empty() {
         return "no persistent memory found\n".into();

@@ -19,12 +19,12 @@ pub enum What {
     Unprepared,
     /// Something else of it is not as before.
     Changed,
-    /// It is not there any more. What is told of it is what was known last.
+    /// It has gone. The event has its last known facts.
     Gone,
 }
 
 impl What {
-    /// The word that documents use.
+    /// Returns the word that documents use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Appeared => "appeared",
@@ -76,7 +76,7 @@ pub struct Known {
 type Place = Option<(PhysAddr, Bytes)>;
 
 impl Known {
-    /// The devices.
+    /// Returns the devices.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.values()
     }
@@ -88,8 +88,8 @@ impl Known {
         Some(Event::new(What::Gone, &gone))
     }
 
-    /// Takes note of what is there, and tells what happened: what has gone first, then the rest in the order of addresses. Devices with
-    /// a node in `unread` could not be read, and count as they were.
+    /// Stores the present devices and returns what happened: first the devices that have gone, then the rest in the order of addresses.
+    /// Devices with a node in `unread` could not be read, and count as unchanged.
     pub fn update(&mut self, now: Vec<Device>, unread: &[&str]) -> Vec<Event> {
         let mut now: BTreeMap<Place, Device> = now.into_iter().map(|device| (place(&device), device)).collect();
         let mut events = Vec::new();
@@ -116,7 +116,7 @@ fn place(device: &Device) -> Place {
     device.namespace.map(|Span(range)| (range.base(), range.size()))
 }
 
-/// What happened to a device that is there.
+/// Returns what happened to a device that is there.
 fn between(before: Option<&Device>, now: &Device) -> Vec<What> {
     match before {
         None => vec![What::Appeared, What::state_of(now)],

@@ -7,7 +7,7 @@ use super::Hint;
 /// The longest message: `UEVENT_BUFFER_SIZE`, and the first string.
 pub const LONGEST: usize = 8192;
 
-/// What a message means here; `None` if it is about something else, or is no such message.
+/// Returns the hint in a message; `None` if it is about something else, or is not a uevent.
 pub fn hint(message: &[u8]) -> Option<Hint> {
     let mut strings = message.split(|byte| *byte == 0).map(std::str::from_utf8);
     let (action, path) = strings.next()?.ok()?.split_once('@')?;

@@ -14,7 +14,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// From now on the signals are caught.
+    /// Catches the signals from now on.
     ///
     /// # Errors
     ///

@@ -8,7 +8,7 @@ use std::path::Path;
 
 const BASE: u64 = 0x1_0000_0000;
 
-/// A tree with a sound device and one whose namespace, an fsdax one, `change` spoils.
+/// Returns a tree with a sound device and one whose namespace, an fsdax one, `change` spoils.
 fn spoilt(change: impl FnOnce(&Path)) -> (Tree, crate::support::Said) {
     let tree = Tree::new();
     tree.region(0, BASE, SIZE).whole().raw("pmem0", &Disk::prepared(UUID));

@@ -154,7 +154,7 @@ fn without_libnvdimm_the_firmware_is_asked() {
     let device = host.early().device();
     assert_eq!(device["state"], "unsupported");
     assert!(device["reason"].as_str().unwrap().contains("not armed"));
-    // What is past does not keep Xen away; what is left out of the table is said.
+    // Events of the past do not keep Xen away; the scan says which entries of the table it leaves out.
     let range = PhysRange::new(PhysAddr(BASE), Bytes(SIZE)).unwrap();
     let past = Table::default().range(1, range).mapping(1, 1, State(0x21));
     host.table(&past.structure(&[0; 4]));
@@ -170,7 +170,7 @@ fn without_libnvdimm_the_firmware_is_asked() {
     let said = host.early();
     assert_eq!(said.code, 1);
     assert!(said.stderr.contains("NFIT"), "{}", said.stderr);
-    // As soon as libnvdimm has a region, it is the one to ask, even if there is no namespace in it.
+    // As soon as libnvdimm has a region, its answer counts, even if the region has no namespace.
     host.firmware(SIZE, 0);
     host.tree.region(0, BASE, SIZE);
     assert_eq!(host.early().devices(), Vec::<serde_json::Value>::new());
@@ -202,7 +202,7 @@ fn memory_that_cannot_be_read() {
     assert!(said.stderr.contains("namespace0.0"), "{}", said.stderr);
 }
 
-/// An info block of an fsdax device that starts at `offset`, of the namespace whose UUID begins with `parent`.
+/// Returns an info block of an fsdax device that starts at `offset`, of the namespace whose UUID begins with `parent`.
 fn info_block(offset: u64, parent: u8) -> Vec<u8> {
     let mut bytes = vec![0; 4096];
     bytes[..16].copy_from_slice(b"NVDIMM_PFN_INFO\0");

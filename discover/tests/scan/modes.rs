@@ -123,7 +123,7 @@ fn a_thousand_namespaces() {
     assert_eq!(scan(&tree, &[]).devices().len(), 1000);
 }
 
-/// What a region is, and whether it may be written, counts whatever its namespaces hold.
+/// A region's type, and whether it is read-only, count in every mode of its namespaces.
 #[test]
 fn a_region_that_is_volatile_or_read_only_is_never_prepared() {
     for (attribute, content, words) in [

@@ -60,7 +60,7 @@ impl Recorded {
         recorded
     }
 
-    /// Blank images of the size of their devices, which take no space.
+    /// Makes blank, sparse images of the size of their devices.
     fn make_images(&self) {
         let Ok(disks) = fs::read_dir(self.sysfs().join("class/block")) else {
             return;
@@ -96,7 +96,7 @@ impl Recorded {
     }
 }
 
-/// What of a device follows from sysfs alone.
+/// Returns what of a device follows from sysfs alone.
 fn shape(device: &Value) -> Vec<Value> {
     let mut shape: Vec<Value> = ["mode", "region", "namespace", "device_range", "numa_node"]
         .iter()

@@ -9,7 +9,7 @@ const BASE: u64 = 0x1_0000_0000;
 const PRIMARY_SUPER_BLOCK: u64 = 512 << 10;
 const BACKUP_SUPER_BLOCK: u64 = 1536 << 10;
 
-/// A raw namespace with this content, at `base`: the device found, and the exit code.
+/// Returns a raw namespace with this content, at `base`: the device found, and the exit code.
 fn raw(base: u64, disk: &Disk) -> (Value, i32) {
     let tree = Tree::new();
     tree.region(0, base, SIZE).whole().raw("pmem0", disk);

@@ -83,12 +83,13 @@ pub(super) const SIGNATURES: &[(&str, &[u8], &[u64])] = &[
     ("an NTFS file system", b"NTFS    ", &[3]),
 ];
 
-/// The end of what is looked at: the backup copy's place is the last that every reservation has before its reserved area.
+/// Returns the end of the bytes to look at: the backup copy's place, which is the last one that every reservation has before its reserved
+/// area.
 fn limit() -> DeviceOffset {
     Which::Backup.offset()
 }
 
-/// The known thing whose signature `bytes`, the first ones of a device, hold.
+/// Returns the known thing whose signature `bytes`, the first ones of a device, hold.
 fn known(bytes: &[u8]) -> Option<Claim> {
     SIGNATURES.iter().find_map(|(what, signature, places)| {
         let at = places.iter().find(|at| {
@@ -103,7 +104,7 @@ fn known(bytes: &[u8]) -> Option<Claim> {
     })
 }
 
-/// What the bytes of block 0 are called.
+/// Returns what the bytes of block 0 are called.
 pub(super) fn in_block_0<D: ReadAt + ?Sized>(device: &D, lba_size: LbaSize, foreign_at: DeviceOffset) -> Claim {
     let unknown = Claim {
         what: UNKNOWN,
@@ -116,7 +117,8 @@ pub(super) fn in_block_0<D: ReadAt + ?Sized>(device: &D, lba_size: LbaSize, fore
     .unwrap_or(unknown)
 }
 
-/// What claims the start of a device whose primary table is not valid; `table` is its backup. Bytes that cannot be read claim nothing.
+/// Returns what claims the start of a device whose primary table is not valid; `table` is its backup. Bytes that cannot be read claim
+/// nothing.
 pub(super) fn of_start<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Option<Claim> {
     let start = readable(device, table.head());
     known(&start)
@@ -124,8 +126,8 @@ pub(super) fn of_start<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Option<
         .or_else(|| in_gap(device, table))
 }
 
-/// What stands in the header's block, unless it is a header or what a torn one leaves: persistent memory writes eight bytes at once,
-/// and writers zero the signature first and write it last.
+/// Returns what stands in the header's block, unless it is a header or what a torn one leaves: persistent memory writes eight bytes at
+/// once, and writers zero the signature first and write it last.
 fn in_header(start: &[u8], lba_size: LbaSize) -> Option<Claim> {
     let at = DeviceOffset::after(lba_size.bytes());
     let from = usize::try_from(at.0).ok()?;
@@ -144,7 +146,7 @@ fn in_header(start: &[u8], lba_size: LbaSize) -> Option<Claim> {
     (!torn).then_some(Claim { what: UNKNOWN, at })
 }
 
-/// The first byte other than zero in the gap before the backup copy's place that is no part of a copy of the super block.
+/// Returns the first byte in the gap before the backup copy's place that is neither zero nor part of a copy of the super block.
 fn in_gap<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Option<Claim> {
     let gap = table.gap();
     let mut at = gap.base();
@@ -172,7 +174,7 @@ fn in_gap<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Option<Claim> {
     None
 }
 
-/// The bytes of `range`; zeros where they cannot be read.
+/// Returns the bytes of `range`; zeros where they cannot be read.
 fn readable<D: ReadAt + ?Sized>(device: &D, range: DeviceRange) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(range.size().0).unwrap_or(0)];
     if device.read_exact_at(range.base(), &mut bytes).is_ok() {

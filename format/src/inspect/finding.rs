@@ -10,7 +10,7 @@ use crate::units::{Bytes, DeviceOffset, DeviceRange, Lba};
 use std::io;
 use uuid::Uuid;
 
-/// One thing that is not as it should be, or the reason why there is no reservation.
+/// A fault of the device, or the reason why there is no reservation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Finding {
@@ -25,7 +25,7 @@ pub enum Finding {
     /// There is no protective MBR.
     #[error("the protective MBR is {reason}: Linux does not look for a GPT and finds no partitions")]
     ProtectiveMbr {
-        /// What became of it: a word, and why.
+        /// Its state as a word, and the reason.
         reason: String,
     },
     /// One of the tables is not valid.
@@ -149,7 +149,7 @@ macro_rules! kinds {
             /// The words of all kinds.
             pub const KINDS: &[&str] = &[$($words),*];
 
-            /// What kind of finding it is, in words from [`Self::KINDS`].
+            /// Returns what kind of finding it is, in words from [`Self::KINDS`].
             pub const fn kind(&self) -> &'static str {
                 match self {
                     $($pattern => $words,)*
@@ -180,7 +180,7 @@ kinds! {
     Self::Unprotected { .. } => "unprotected",
 }
 
-/// What an invalid table means for those who look for partitions. Linux uses the backup only with `gpt` on its command line.
+/// Returns what an invalid table means for those who look for partitions. Linux uses the backup only with `gpt` on its command line.
 fn others_part(invalid: Place) -> &'static str {
     match invalid {
         Place::Primary => "only the backup says where the partitions are, and Linux does not look there by itself",
@@ -188,8 +188,8 @@ fn others_part(invalid: Place) -> &'static str {
     }
 }
 
-/// What is wrong with the protective MBR in front of a valid table. That something else stands in its place is more than a finding:
-/// see [`of_reservation`].
+/// Adds what is wrong with the protective MBR in front of a valid table. If something else stands in its place, that is more than a
+/// finding: see [`of_reservation`].
 pub(super) fn of_block_0(findings: &mut Vec<Finding>, block_0: &io::Result<BlockZero>) {
     let reason = match block_0 {
         Ok(BlockZero::Lost) => "missing".to_owned(),
@@ -290,7 +290,7 @@ fn detail(copy: &CopyReport) -> String {
     }
 }
 
-/// What makes a valid super block one that must not be believed on this device.
+/// Adds why a valid super block must not be believed on this device.
 pub(super) fn of_reservation(
     superblock: &SuperBlock,
     table: &Table,
@@ -330,7 +330,7 @@ pub(super) fn of_reservation(
     flaws
 }
 
-/// What is missing of the protection of a reservation that is to be believed.
+/// Adds what protection a valid reservation lacks.
 pub(super) fn of_protection(findings: &mut Vec<Finding>, superblock: &SuperBlock, table: &Table) {
     let first_usable = table.usable().base();
     let reserved_end = superblock.reserved.end();

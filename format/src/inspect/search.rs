@@ -27,8 +27,8 @@ pub struct Found {
     pub superblock: SuperBlock,
 }
 
-/// Looks through the gap of `table` and puts the valid copies found there in place of the readings that are not: of each kind the one
-/// with the highest sequence number. A copy of one kind at the fixed place of the other is found, too.
+/// Looks through the gap of `table` and replaces readings that are not valid by the valid copies found there: of each kind the one with
+/// the highest sequence number. Finds a copy of one kind at the fixed place of the other, too.
 pub(super) fn fill_in<D: ReadAt + ?Sized>(device: &D, table: &Table, copies: &mut [CopyReport; 2]) {
     each_copy(device, table, |found, page| {
         let Some(report) = copies.iter_mut().find(|report| report.which == found.which) else {
@@ -46,7 +46,7 @@ pub(super) fn fill_in<D: ReadAt + ?Sized>(device: &D, table: &Table, copies: &mu
     });
 }
 
-/// All valid copies of `table`'s super block in its gap, at their fixed places and elsewhere, in the order of their offsets.
+/// Returns all valid copies of `table`'s super block in its gap, at their fixed places and elsewhere, in the order of their offsets.
 pub fn copies_in_gap<D: ReadAt + ?Sized>(device: &D, table: &Table) -> Vec<Found> {
     let mut all = Vec::new();
     each_copy(device, table, |found, _| all.push(found));
@@ -91,7 +91,7 @@ fn each_copy<D: ReadAt + ?Sized>(device: &D, table: &Table, mut visit: impl FnMu
     }
 }
 
-/// The first page, from the one at `at` on, that may hold anything.
+/// Returns the first page, from the one at `at` on, that may hold anything.
 fn data_page<D: ReadAt + ?Sized>(device: &D, at: DeviceOffset) -> Option<DeviceOffset> {
     Some(device.next_data(at)?.align_down(COPY).max(at))
 }

@@ -52,7 +52,7 @@ impl Tables {
         small
     }
 
-    /// The table in use: the primary one if it is valid, otherwise the backup.
+    /// Returns the table in use: the primary one if it is valid, otherwise the backup.
     pub(super) fn in_use(&self) -> Option<&Table> {
         self.primary.as_ref().ok().or(self.backup.as_ref().ok())
     }
@@ -62,7 +62,7 @@ fn has_signature(table: &Result<Table, table::NotATable>) -> bool {
     table.as_ref().is_err_and(table::NotATable::has_signature)
 }
 
-/// Block 0 and the primary table, whose header follows it: with one read if both can be read.
+/// Reads block 0 and the primary table, whose header follows it: with one read if both can be read.
 fn start<D: ReadAt + ?Sized>(
     device: &D,
     device_size: Bytes,
@@ -86,7 +86,7 @@ fn start<D: ReadAt + ?Sized>(
     (block_0, primary)
 }
 
-/// The backup table: where a valid primary header says that it is, otherwise in the last block.
+/// Returns the backup table: where a valid primary header says that it is, otherwise in the last block.
 fn backup<D: ReadAt + ?Sized>(
     device: &D,
     device_size: Bytes,

@@ -15,51 +15,51 @@ pub struct FrameRange {
 }
 
 impl Frame {
-    /// The frame that begins at `address`; `None` if none does.
+    /// Returns the frame that begins at `address`; `None` if none does.
     pub fn at(address: PhysAddr) -> Option<Self> {
         let number = address.0.checked_div(PAGE.0)?;
         address.is_aligned(PAGE).then_some(Self(number))
     }
 
-    /// Where it begins; `None` if that does not fit in 64 bits.
+    /// Returns where it begins; `None` if that does not fit in 64 bits.
     pub fn address(self) -> Option<PhysAddr> {
         PAGE.checked_mul(self.0).map(PhysAddr::after)
     }
 }
 
 impl FrameRange {
-    /// The frames from `first` up to, not including, `end`; `None` if `end` lies before `first`.
+    /// Returns the frames from `first` up to, not including, `end`; `None` if `end` lies before `first`.
     pub fn new(first: Frame, end: Frame) -> Option<Self> {
         (first <= end).then_some(Self { first, end })
     }
 
-    /// The frames of `range`; `None` if it does not begin and end with a frame.
+    /// Returns the frames of `range`; `None` if it does not begin and end with a frame.
     pub fn of(range: PhysRange) -> Option<Self> {
         Self::new(Frame::at(range.base())?, Frame::at(range.end())?)
     }
 
-    /// The first frame.
+    /// Returns the first frame.
     pub fn first(self) -> Frame {
         self.first
     }
 
-    /// The frame just after the last one.
+    /// Returns the frame just after the last one.
     pub fn end(self) -> Frame {
         self.end
     }
 
-    /// The number of frames.
+    /// Returns the number of frames.
     pub fn count(self) -> u64 {
         // `new` sees to it that this does not wrap.
         self.end.0.wrapping_sub(self.first.0)
     }
 
-    /// The bytes that `count` frames have; `None` on overflow.
+    /// Returns the bytes that `count` frames have; `None` on overflow.
     pub fn bytes_of(count: u64) -> Option<Bytes> {
         PAGE.checked_mul(count)
     }
 
-    /// The physical addresses; `None` if they do not fit in 64 bits.
+    /// Returns the physical addresses; `None` if they do not fit in 64 bits.
     pub fn addresses(self) -> Option<PhysRange> {
         PhysRange::between(self.first.address()?, self.end.address()?)
     }

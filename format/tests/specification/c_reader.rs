@@ -43,7 +43,7 @@ fn reader(args: &[&str], input: &[u8]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What the reader in C says of each device, in order.
+/// Returns what the reader in C says of each device, in order.
 pub(crate) fn judge_in_c(devices: &[Device]) -> Vec<String> {
     let mut stream = Vec::new();
     devices.iter().for_each(|device| device.to_stream(&mut stream));

@@ -13,7 +13,7 @@ const PAGE: u64 = 4096;
 /// The bytes of a row of the text form.
 const ROW: usize = 32;
 
-/// A device of which most is zero.
+/// A device whose bytes are mostly zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
     pub(crate) size: u64,
@@ -110,7 +110,7 @@ impl Device {
         self.put(offset, &content.encode_at(which, DeviceOffset(offset)));
     }
 
-    /// What the reader in C is given.
+    /// Writes what the reader in C gets.
     pub(crate) fn to_stream(&self, stream: &mut Vec<u8>) {
         stream.extend(self.size.to_le_bytes());
         let told = self.told.map_or(0, |lba| lba.bytes().0 as u32);
@@ -177,7 +177,7 @@ pub(crate) struct Gpt {
 }
 
 impl Gpt {
-    /// The primary table that a writer makes, with its first usable block at `first`.
+    /// Returns the primary table that a writer makes, with its first usable block at `first`.
     pub(crate) fn primary(block: u64, size: u64, first: u64, partitions: &[(u64, u64)]) -> Self {
         let blocks = size / block;
         Self {
@@ -201,7 +201,7 @@ impl Gpt {
         }
     }
 
-    /// The backup table that belongs to it.
+    /// Returns the backup table that belongs to it.
     pub(crate) fn backup(&self) -> Self {
         Self {
             own: self.alternate,
@@ -271,7 +271,7 @@ pub(crate) fn seal_copy(device: &mut Device, at: u64) {
     device.put(at + 16, &checksum.to_le_bytes());
 }
 
-/// A partition record of an MBR.
+/// Writes a partition record of an MBR.
 pub(crate) fn put_record(device: &mut Device, number: u64, kind: u8, first: u32, blocks: u32) {
     let mut record = [0; 16];
     record[4] = kind;
@@ -291,7 +291,7 @@ pub(crate) const SIZE: u64 = 8 * MIB;
 pub(crate) const DATA: u64 = 6 * MIB;
 pub(crate) const DATA_END: u64 = 7 * MIB + 512 * 1024;
 
-/// The content of their super blocks: 4 MiB are reserved at 2 MiB.
+/// Returns the content of their super blocks: 4 MiB are reserved at 2 MiB.
 pub(crate) fn superblock(size: u64) -> SuperBlock {
     let mut content = content();
     content.device_size = Bytes(size);
@@ -302,13 +302,13 @@ pub(crate) fn superblock(size: u64) -> SuperBlock {
     content
 }
 
-/// The primary table of a device of `SIZE` bytes.
+/// Returns the primary table of a device of `SIZE` bytes.
 pub(crate) fn table(block: u64) -> Gpt {
     let half = DATA + MIB;
     Gpt::primary(block, SIZE, DATA, &[(DATA, half), (half, DATA_END)])
 }
 
-/// A device with these tables and the usual copies.
+/// Returns a device with these tables and the usual copies.
 pub(crate) fn with_tables(primary: &Gpt, backup: &Gpt) -> Device {
     let mut device = Device::blank(SIZE, None);
     put_protective_mbr(&mut device);
@@ -320,7 +320,7 @@ pub(crate) fn with_tables(primary: &Gpt, backup: &Gpt) -> Device {
     device
 }
 
-/// A prepared image.
+/// Returns a prepared image.
 pub(crate) fn prepared(block: u64) -> Device {
     let table = table(block);
     with_tables(&table, &table.backup())

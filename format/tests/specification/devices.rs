@@ -19,14 +19,14 @@ const LAST: u64 = SIZE - 512;
 /// A vector: its name, the rules that it shows, the state, the device.
 struct Vector(&'static str, &'static [u8], &'static str, Device);
 
-/// A prepared device of 512-byte blocks, changed.
+/// Returns a prepared device of 512-byte blocks, changed.
 fn changed(change: impl FnOnce(&mut Device)) -> Device {
     let mut device = prepared(512);
     change(&mut device);
     device
 }
 
-/// One whose primary table is changed in a field, its checksums right.
+/// Returns one whose primary table is changed in a field, its checksums right.
 fn primary(change: impl FnOnce(&mut Gpt)) -> Device {
     let usual = table(512);
     let mut primary = usual.clone();
@@ -34,14 +34,14 @@ fn primary(change: impl FnOnce(&mut Gpt)) -> Device {
     with_tables(&primary, &usual.backup())
 }
 
-/// One with both tables changed alike.
+/// Returns one with both tables changed alike.
 fn both(change: impl FnOnce(&mut Gpt)) -> Device {
     let mut primary = table(512);
     change(&mut primary);
     with_tables(&primary, &primary.backup())
 }
 
-/// One whose copies are not where they belong.
+/// Returns one whose copies are not where they belong.
 fn without_copies(change: impl FnOnce(&mut Device)) -> Device {
     changed(|device| {
         device.wipe(PRIMARY, COPY_SIZE);
@@ -50,7 +50,7 @@ fn without_copies(change: impl FnOnce(&mut Device)) -> Device {
     })
 }
 
-/// One without a primary table: zeros, as reconfiguring a namespace leaves them.
+/// Returns one without a primary table: zeros, as reconfiguring a namespace leaves them.
 fn without_primary(change: impl FnOnce(&mut Device)) -> Device {
     changed(|device| {
         device.wipe(0, 8192);
@@ -83,7 +83,7 @@ fn told(mut device: Device, block: LbaSize) -> Device {
     device
 }
 
-/// A device of 20 GiB whose only copy stands `far` behind the first page of the gap.
+/// Returns a device of 20 GiB whose only copy stands `far` behind the first page of the gap.
 fn far_away(far: u64) -> Device {
     let size = 20 << 30;
     let mut device = Device::blank(size, None);
@@ -253,7 +253,7 @@ fn vectors() -> Vec<Vector> {
     ]
 }
 
-/// The state, and the reserved area if there is a reservation, as documents and the reader in C say them.
+/// Returns the state, and the reserved area if there is a reservation, as documents and the reader in C say them.
 pub(crate) fn words(inspection: &Inspection) -> String {
     let state = inspection.state.as_str();
     match inspection.reservation() {
@@ -280,7 +280,7 @@ fn to_text(vector: &Vector, said: &str) -> String {
     )
 }
 
-/// The device that a vector's text says.
+/// Returns the device that a vector's text says.
 fn from_text(text: &str) -> Device {
     let field = |name: &str| {
         let line = text
@@ -351,7 +351,7 @@ fn every_rule_has_a_device() {
     assert_eq!(shown.into_iter().collect::<Vec<_>>(), all);
 }
 
-/// The rows of the table of signatures: name, bytes, offsets.
+/// Returns the rows of the table of signatures: name, bytes, offsets.
 fn signatures() -> Vec<(String, Vec<u8>, Vec<u64>)> {
     let page = std::fs::read_to_string(crate::docs().join("format.md")).unwrap();
     let table = page

@@ -16,7 +16,7 @@ mod vectors;
 
 use std::path::PathBuf;
 
-/// The folder of the specification.
+/// Returns the folder of the specification.
 fn docs() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }

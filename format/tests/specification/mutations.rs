@@ -40,7 +40,7 @@ impl Random {
         choices[self.below(choices.len() as u64) as usize]
     }
 
-    /// A number where something may turn over, or any.
+    /// Returns a number where something may turn over, or any.
     fn number(&mut self, near: u64) -> u64 {
         let step = self.below(40);
         match self.below(6) {
@@ -54,7 +54,7 @@ impl Random {
     }
 }
 
-/// A device before it is damaged: tables as tools make them, copies as writers put them.
+/// Returns a device before it is damaged: tables as tools make them, copies as writers put them.
 fn sound(random: &mut Random) -> (Device, u64) {
     let block = random.of(&[512, 512, 512, 4096]);
     let mut primary = table(block);
@@ -137,7 +137,7 @@ fn any_content(random: &mut Random) -> SuperBlock {
     content
 }
 
-/// Where something of a layout stands, so that changes hit it.
+/// Returns where something of a layout stands, so that changes hit it.
 fn place(random: &mut Random, device: &Device, block: u64) -> u64 {
     let last = (device.size / block).saturating_sub(1) * block;
     let (start, length) = random.of(&[
@@ -233,7 +233,7 @@ fn change_copy(random: &mut Random, device: &mut Device) {
     seal_copy(device, at);
 }
 
-/// What other tools leave.
+/// Writes what other tools leave.
 fn put_something_else(random: &mut Random, device: &mut Device) {
     let (offset, bytes): (u64, &[u8]) = random.of(&[
         (4086, b"SWAPSPACE2" as &[u8]),

@@ -1,4 +1,4 @@
-//! The test vectors of the specification: what they hold is what this crate writes, and what they expect is what it says.
+//! The test vectors of the specification: this crate writes the same bytes, and reads the same results from them.
 //!
 //! `XEN_PMEM_WRITE_VECTORS=1 cargo test -p xen-pmem-format --test specification` writes them anew.
 
@@ -30,7 +30,7 @@ pub(crate) fn content() -> SuperBlock {
     }
 }
 
-/// The page with `bytes` put at `offset` and its checksum made right again.
+/// Returns the page with `bytes` put at `offset` and its checksum made right again.
 pub(crate) fn changed(which: Which, offset: usize, bytes: &[u8]) -> Page {
     let mut page = content().encode(which);
     page[offset..offset + bytes.len()].copy_from_slice(bytes);
@@ -40,7 +40,7 @@ pub(crate) fn changed(which: Which, offset: usize, bytes: &[u8]) -> Page {
     page
 }
 
-/// Name, page, where it was found, what a reader says.
+/// Returns each vector's name, page, the offset where it was found, and what a reader says.
 pub(crate) fn vectors() -> Vec<(&'static str, Page, DeviceOffset, &'static str)> {
     use Which::{Backup, Primary};
     let at = |which: Which| which.offset();
@@ -174,7 +174,7 @@ pub(crate) fn vectors() -> Vec<(&'static str, Page, DeviceOffset, &'static str)>
     ]
 }
 
-/// The rows of 32 bytes that are not all zero, after where the page was found and what is expected. What is left out is zero.
+/// Returns the rows of 32 bytes that are not all zero, after where the page was found and what is expected. What is left out is zero.
 fn to_hex(page: &Page, found: DeviceOffset, expected: &str) -> String {
     let mut text = format!("# found at {found}\n# expect {expected}\n");
     for (row, bytes) in page

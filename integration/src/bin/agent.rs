@@ -28,7 +28,8 @@ const TOOLS: &str = "/dev/vda";
 const TOOLS_FOLDER: &str = "/tools";
 /// What it takes: the disk's drivers, and its file system.
 const TOOLS_DRIVERS: [&str; 3] = ["virtio_pci", "virtio_blk", "ext4"];
-/// Has the kernel's random numbers depend on what was written to their pool from now on, not within a minute (`include/uapi/linux/random.h`).
+/// Makes the kernel's random numbers depend at once, not within a minute, on the bytes written to their pool
+/// (`include/uapi/linux/random.h`).
 const RNDRESEEDCRNG: Opcode = 0x5207;
 /// Where programs are; busybox's come last.
 const PATH: &str = "/tools:/usr/sbin:/usr/bin:/usr/local/bin";
@@ -42,7 +43,7 @@ fn main() {
     power_off();
 }
 
-/// Whether this is the guest's first process.
+/// Returns whether this is the guest's first process.
 fn is_init() -> bool {
     rustix::process::getpid() == rustix::process::Pid::INIT
 }
@@ -129,7 +130,7 @@ fn carry_out(action: Action) -> Outcome {
     })
 }
 
-/// Makes this machine one of its own, whatever it is a snapshot of.
+/// Makes this machine differ from all others that start from the same snapshot.
 fn begin(time: Duration, seed: &[u8]) -> Result<Outcome> {
     mount(TOOLS, TOOLS_FOLDER, "ext4", MountFlags::RDONLY, None).with_context(|| format!("mounting {TOOLS}"))?;
     let time = Timespec::try_from(time).context("a time beyond all clocks")?;
@@ -157,7 +158,8 @@ fn exec(argv: &[String], stdin: &str) -> Result<Outcome> {
         .with_context(|| format!("cannot start {argv:?}"))?;
     if let Some(mut input) = child.stdin.take() {
         let stdin = stdin.to_owned();
-        // Apart from reading what it says, lest each waits for the other. A program that does not read its input is no error.
+        // On a separate thread from the reading of its output: otherwise each could wait for the other. A program that does not read its
+        // input is not an error.
         std::thread::spawn(move || input.write_all(stdin.as_bytes()));
     }
     let output = child.wait_with_output()?;

@@ -97,7 +97,7 @@ fn main() -> ExitCode {
     if let Some(image) = &cli.shell {
         return shell(&manifest, image.as_deref()).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS);
     }
-    // The longest first, so that none of them is what all wait for at the end.
+    // The longest first, so that no long one runs alone at the end.
     wanted.sort_by_key(|variant| !variant.scenario.needs.contains(&Need::System));
     let times = Arc::new(Mutex::new(BTreeMap::new()));
     let start_by = match start_by() {
@@ -151,7 +151,7 @@ fn record(manifest: &Manifest, cli: &Cli, total: Duration, times: &Mutex<Times>)
     std::fs::write(&path, document.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The IOMMU of this name.
+/// Returns the IOMMU of this name.
 fn iommu(name: &str) -> Result<Iommu, String> {
     let found = Iommu::ALL.into_iter().find(|iommu| iommu.as_str() == name);
     found.ok_or_else(|| format!("there are: {}", Iommu::ALL.map(Iommu::as_str).join(", ")))
@@ -186,7 +186,7 @@ fn trial(
     })
 }
 
-/// Runs a scenario in a folder of its own, which is kept if it fails or is asked for.
+/// Runs a scenario in its own folder, which stays if the scenario fails or the caller wants it.
 fn run(variant: Variant, manifest: &Manifest, iommu: Option<Iommu>) -> Result<()> {
     let folder = folder(manifest, &variant.name())?;
     let run = Run::new(variant, manifest, &folder, iommu);
@@ -212,7 +212,7 @@ fn run(variant: Variant, manifest: &Manifest, iommu: Option<Iommu>) -> Result<()
     Ok(())
 }
 
-/// An error and its causes, one a line.
+/// Returns an error and its causes, one a line.
 fn story(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
@@ -226,7 +226,7 @@ fn kind_of(error: &anyhow::Error) -> &'static str {
     }
 }
 
-/// A fresh folder for one run on one suite.
+/// Returns a fresh folder for one run on one suite.
 fn folder(manifest: &Manifest, name: &str) -> Result<PathBuf> {
     let folder = manifest.work.join(format!("{}-{name}", manifest.suite));
     remove(&folder)?;
@@ -241,7 +241,7 @@ fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// A Dom0 with an NVDIMM and its console on this terminal.
+/// Runs a Dom0 with an NVDIMM and its console on this terminal.
 fn shell(manifest: &Manifest, image: Option<&Path>) -> Result<()> {
     let folder = folder(manifest, "shell")?;
     let nvdimm = match image {

@@ -17,7 +17,7 @@ const ROUNDS: usize = 8;
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where an installed system has the stopwatch.
+/// The path of the stopwatch in an installed system.
 const STOPWATCH: &str = "/usr/local/sbin/xen-pmem-stopwatch";
 /// The rule of our packages, and where an administrator's counts more.
 const RULE: &str = "/etc/udev/rules.d/60-xen-pmem.rules";
@@ -80,7 +80,7 @@ pub(super) fn run(bench: &Bench<'_>) -> Result<Value> {
     Ok(ways.into())
 }
 
-/// Has the device go and come, and takes the times until it is reported. It is there, and reported, before and afterwards.
+/// Makes the device go and come, and measures the times until it is reported. It is there, and reported, before and afterwards.
 fn rounds(bench: &Bench<'_>, vm: &mut Vm, what: &str, node: &str) -> Result<Vec<u64>> {
     bench.step(what);
     wait_for(vm, node, true)?;
@@ -89,7 +89,7 @@ fn rounds(bench: &Bench<'_>, vm: &mut Vm, what: &str, node: &str) -> Result<Vec<
         remove(vm)?;
         wait_for(vm, node, false)?;
         vm.run("udevadm settle")?;
-        // Before all others, but not what it starts: both moments are seen when they are.
+        // This process comes before all others, but not the programs that it starts: it sees both moments when they happen.
         let said = vm.run(&format!(
             "chrt --reset-on-fork --fifo 50 {STOPWATCH} event --disk pmem0 --node {node} --value ready -- \
             ndctl enable-namespace namespace0.0"

@@ -1,4 +1,4 @@
-//! What a guest gets of persistent memory, beside what it gets of the same partition as a disk, and what giving it takes.
+//! The speed of persistent memory in a guest, compared with the same partition as a disk, and the time to give it to a guest.
 
 use super::Bench;
 use crate::image::{self, MIB};
@@ -13,17 +13,17 @@ use std::time::Duration;
 
 /// Bytes of the NVDIMM: room for both partitions.
 const SIZE: u64 = 2048 * MIB;
-/// The partition that a guest reads and writes, and the one that is given and taken back.
+/// The partition that a guest reads and writes, and the one that the host gives and takes back.
 const PARTITIONS: [&str; 2] = ["64M", "1G"];
 /// How often it is read and written, and how many blocks each time.
 const ROUNDS: usize = 5;
 const COUNT: u64 = 2000;
-/// How often frames are given and taken back.
+/// How often the host gives frames and takes them back.
 const TURNS: usize = 5;
 /// Bytes of a frame, and frames of a large page.
 const FRAME: u64 = 4096;
 const LARGE: u64 = 512;
-/// Frames that are given by small pages: their page tables must fit in a small guest's pool.
+/// The number of frames given by small pages: their page tables must fit in a small guest's pool.
 const SMALL: u64 = 64 * MIB / FRAME;
 /// Where a guest gets them: above its memory, and at the same place within a GiB as in the machine, so that Xen can use large pages.
 const GFN: u64 = 1 << 24;
@@ -31,7 +31,7 @@ const WITHIN_GIB: u64 = (1 << 18) - 1;
 /// How long a guest may take, with a clock that counts instructions.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// The guest's first process: reads and writes what it has, as often as its command line says.
+/// The guest's first process: it reads and writes its memory, as often as its command line says.
 const INIT: &str = "#!/usr/bin/busybox sh
 busybox=/usr/bin/busybox
 $busybox mount -t proc proc /proc; $busybox mount -t sysfs sysfs /sys; $busybox mount -t devtmpfs dev /dev
@@ -217,7 +217,7 @@ impl Host {
             .collect())
     }
 
-    /// Has a guest that gets the partition this way read and write it.
+    /// Makes a guest that gets the partition this way read and write it.
     fn in_guest(&mut self, path: &str, gets: &str) -> Result<Vec<Value>> {
         self.vm.write("/tmp/guest.cfg", &format!("{DOMAIN}{gets}\n"))?;
         self.vm.script(": > /var/log/xen/guest-guest.log")?;

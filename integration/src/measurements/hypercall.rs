@@ -1,4 +1,5 @@
-//! Telling Xen of persistent memory: how long it takes, how long Xen does nothing else meanwhile, and what it uses of the reserved area.
+//! Reports of persistent memory to Xen: how long they take, how long Xen does nothing else meanwhile, and how much of the reserved area it
+//! uses.
 
 use super::Bench;
 use crate::image::MIB;
@@ -110,13 +111,13 @@ fn parse_work(line: &str) -> Option<Work> {
     })
 }
 
-/// The number before these words.
+/// Returns the number before these words.
 fn before(text: &str, words: &str) -> Option<u64> {
     let (head, _) = text.split_once(words)?;
     head.rsplit(' ').next()?.parse().ok()
 }
 
-/// What Linux takes of each range for its own structures if they are to be in the range: the memory is the smaller by as much.
+/// Returns how much of each range Linux takes for its own structures if they are in the range: the memory shrinks by as much.
 fn in_linux(bench: &Bench<'_>, nvdimms: Vec<Nvdimm>) -> Result<Vec<u64>> {
     bench.step("boot Linux");
     let mut vm = bench.boot(Config {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// The file that is written to the partition, and what it says.
+/// The file that the scenario writes to the partition, and its content.
 pub(super) const FILE: (&str, &str) = ("greeting", "written by bare Linux");
 
 pub(super) fn run(run: &Run<'_>) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::vm::Vm;
 use anyhow::{Context as _, Result, ensure};
 use std::path::Path;
 
-/// What the host puts into the reserved area, and finds there whatever the tools do.
+/// What the host puts into the reserved area. It must be there after every tool.
 const PATTERN: u8 = 0x5c;
 /// Where the copies of the super block stand.
 const COPIES: [u64; 2] = [512 << 10, 1536 << 10];
@@ -150,7 +150,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
 
     run.step("mkswap on the whole disk");
     let ours = prepare(run, &mut vm, &nvdimm)?;
-    // Its whole path: the shell has a mkswap of its own, which knows no option.
+    // Its full path: the shell's built-in mkswap does not know options.
     vm.script("/usr/sbin/mkswap -f /dev/pmem0")?;
     expect(&mut vm, "damaged", "a swap area")?;
     refuse_what_is_not_ours(&mut vm, &nvdimm, "a swap area")?;
@@ -262,7 +262,7 @@ fn expect(vm: &mut Vm, state: &str, words: &str) -> Result<()> {
     Ok(())
 }
 
-/// Has `repair` heal the device.
+/// Heals the device with `repair`.
 fn heal(vm: &mut Vm) -> Result<()> {
     vm.run("xen-pmem-provision repair --dry-run /dev/pmem0")?;
     vm.run("xen-pmem-provision repair /dev/pmem0")?;

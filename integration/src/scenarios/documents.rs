@@ -14,7 +14,7 @@ use std::time::Duration;
 const FOLDER: &str = "/root";
 /// What commands print that stand with what they print.
 const LOG: &str = "/run/printed";
-/// How long what is to be printed may take.
+/// How long a line of output may take.
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) fn run(run: &Run<'_>) -> Result<()> {
@@ -45,7 +45,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)
 }
 
-/// The machine at this place: the one that is there, if it can be brought there, or another.
+/// Returns the machine at this place: the one that is there, if it can be brought there, or another.
 fn arrive(run: &Run<'_>, machine: Option<(Place, Vm)>, place: Place, nvdimm: &Path) -> Result<Vm> {
     match machine {
         Some((before, vm)) if before == place => Ok(vm),
@@ -125,7 +125,7 @@ impl<'a> Session<'a> {
         Ok(text.lines().skip(self.seen).map(str::to_owned).collect())
     }
 
-    /// Waits for the lines that the document shows, in their order; with `exactly` there are to be no others.
+    /// Waits for the lines that the document shows, in their order; with `exactly` other lines are an error.
     fn compare(&mut self, shown: &[String], exactly: bool) -> Result<()> {
         let mut last = String::new();
         let compared = poll::until("it has printed what the document shows", LIMIT, || {

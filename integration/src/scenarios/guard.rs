@@ -146,7 +146,7 @@ fn lines(vm: &mut Vm, name: &str) -> Result<Vec<Value>> {
         .collect()
 }
 
-/// Waits until what it has told is enough.
+/// Waits until it has reported enough.
 fn events(vm: &mut Vm, name: &str, enough: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
     let mut end = String::new();
     let told = poll::until("the guard has reported enough", LIMIT, || {
@@ -163,12 +163,12 @@ fn events(vm: &mut Vm, name: &str, enough: impl Fn(&[Value]) -> bool) -> Result<
     }
 }
 
-/// How many lines are of this kind.
+/// Returns how many lines are of this kind.
 fn count(lines: &[Value], event: &str) -> usize {
     lines.iter().filter(|line| line["event"] == event).count()
 }
 
-/// How many offences on a device have been told of.
+/// Returns the number of reported offences on a device.
 fn offences(lines: &[Value], device: &str) -> u64 {
     let told = lines
         .iter()
@@ -176,17 +176,17 @@ fn offences(lines: &[Value], device: &str) -> u64 {
     told.filter_map(|line| line["count"].as_u64()).sum()
 }
 
-/// A `dd` that writes past the page cache. The shell's own does in all suites but the oldest, which has a program for that.
+/// Returns a `dd` that writes past the page cache. The shell's own does in all suites but the oldest, which has a program for that.
 fn dd(vm: &mut Vm) -> Result<String> {
     let path = vm.script("test -x /usr/bin/dd && echo /usr/bin/dd || echo dd")?;
     Ok(path.trim().to_owned())
 }
 
-/// How many microseconds an ordinary direct write to a partition takes: the median of some runs.
+/// Returns the time that an ordinary direct write to a partition takes, in microseconds: the median of some runs.
 fn time_of_writes(vm: &mut Vm) -> Result<f64> {
     let dd = dd(vm)?;
     let mut runs = Vec::new();
-    // The first one warms up: the emulator translates what it has not met before.
+    // The first run warms up: the emulator translates new code.
     for _ in 0..6 {
         let seconds = vm.script(&format!(
             "start=$(cut -d' ' -f1 /proc/uptime)

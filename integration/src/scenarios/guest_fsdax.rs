@@ -69,7 +69,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     wipe(run, &disk, &layout)
 }
 
-/// On a device, as on an image: the partition, all of it, nothing else.
+/// Shows that `wipe` clears on a device, as on an image, all of the partition and nothing else.
 fn wipe(run: &Run<'_>, disk: &Path, layout: &Layout) -> Result<()> {
     let [(first, size), (second, _)] = layout.partitions.as_slice() else {
         anyhow::bail!("not two partitions: {layout:x?}")
@@ -105,7 +105,7 @@ fn wipe(run: &Run<'_>, disk: &Path, layout: &Layout) -> Result<()> {
     run.power_off(vm)
 }
 
-/// A UUID as text, from its bytes as the kernel writes them.
+/// Returns a UUID as text, from its bytes as the kernel writes them.
 fn uuid(bytes: &[u8]) -> Result<String> {
     let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     ensure!(digits.len() == 32, "not a UUID: {digits}");

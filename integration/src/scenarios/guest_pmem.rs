@@ -58,7 +58,7 @@ impl Host {
         Ok(())
     }
 
-    /// Checks that a guest is not created, why, and that nothing is left of it.
+    /// Checks that a guest is not created, that the message has these words, and that nothing is left of it.
     fn is_refused(&mut self, name: &str, why: &str) -> Result<()> {
         let claims = self.claims()?;
         let output = self.vm.exec(&["xl", "create", "-p", &format!("/tmp/{name}.cfg")], "")?;
@@ -73,7 +73,7 @@ impl Host {
         Ok(self.vm.exec(&["xl", "domid", name], "")?.code == Some(0))
     }
 
-    /// The claims that there are, as our own tool sees them.
+    /// Returns the claims that there are, as our own tool sees them.
     fn claims(&mut self) -> Result<usize> {
         let list = self.vm.json(0, "xen-pmem-report guest list --json")?;
         Ok(list["claims"].as_array().context("no claims")?.len())
@@ -191,7 +191,7 @@ impl Host {
             }
         }
         ensure!(self.claims()? == 0, "claims outlive the guests");
-        // The guest that comes next is to be one that has not written yet.
+        // The next guest must be one that has not written yet.
         let plain = &self.plain;
         self.vm.script(&format!(
             "mount -t ext4 {plain} /mnt && rm /mnt/from-guest && umount /mnt"

@@ -1,4 +1,4 @@
-//! A PVH guest of Debian's own Xen has partitions of its own.
+//! A PVH guest of Debian's own Xen has its own partitions.
 
 use super::linux_guest::{self, DOMAIN, GUEST_LIMIT, Host};
 use super::{Run, xen_guest};

@@ -32,7 +32,7 @@ const GUEST_BOOT: &str = "busybox mount -t proc proc /proc && busybox --install 
 mount -t devtmpfs dev /dev && mount -t sysfs sysfs /sys && modprobe -a crc32c_generic ext4 nd_btt nd_pmem libnvdimm nfit
 until [ -b /dev/pmem0 ]; do sleep 1; done
 ";
-/// Has the boot loader start Linux once. By itself it starts Xen.
+/// Makes the boot loader start Linux once. Its default is Xen.
 const LINUX_NEXT: &str = "grub-reboot 'Debian GNU/Linux'";
 /// What the doctor says of a Xen without the patches.
 const STOCK: &str = "the hypervisor has no pmem support";
@@ -87,7 +87,7 @@ struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// A Debian system with a blank NVDIMM, a guest, and the packages of the patched Xen, downloaded.
+    /// Returns a Debian system with a blank NVDIMM, a guest, and the packages of the patched Xen, downloaded.
     fn new(run: &'a Run<'a>) -> Result<Self> {
         run.step("a Debian host with a guest");
         let (nvdimm, disk) = (run.folder.join("nvdimm"), run.folder.join("disk"));
@@ -239,7 +239,7 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// All that the guest has said.
+    /// Returns all that the guest has said.
     fn said(&mut self) -> Result<String> {
         self.vm()?.script(&format!("cat {SAID} 2>/dev/null || true"))
     }

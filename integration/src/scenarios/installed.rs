@@ -1,4 +1,4 @@
-//! A Debian system in which apt has installed the packages: what its own units do at boot and when an NVDIMM is plugged in.
+//! A Debian system in which apt has installed the packages: what the units do at boot and when an NVDIMM is plugged in.
 
 use super::{NVDIMM_SIZE, Prepared, Run};
 use crate::layout::Layout;
@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// The packages' names.
 const PACKAGES: &str = "xen-pmem xen-pmem-provision xen-pmem-discover xen-pmem-report";
 
-/// Boot, hotplug, upgrade, removal, purge.
+/// Runs through boot, hotplug, upgrade, removal and purge.
 pub(super) fn lifecycle(run: &Run<'_>) -> Result<()> {
     let prepare = |name| run.prepared_nvdimm(name, NVDIMM_SIZE);
     let (first, second) = (prepare("first")?, prepare("second")?);
@@ -79,7 +79,7 @@ pub(super) fn lifecycle(run: &Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The early path of the dracut module.
+/// Shows the early path of the dracut module.
 pub(super) fn dracut(run: &Run<'_>) -> Result<()> {
     let prepared = run.prepared_nvdimm("nvdimm", NVDIMM_SIZE)?;
     let mut vm = boot(run, Kind::Xen, Initramfs::Dracut, &prepared.file, &[])?;
@@ -90,7 +90,7 @@ pub(super) fn dracut(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)
 }
 
-/// The early path turned off, and given no time.
+/// Shows the early path turned off, and without time.
 pub(super) fn not_early(run: &Run<'_>) -> Result<()> {
     let prepared = run.prepared_nvdimm("nvdimm", NVDIMM_SIZE)?;
     for word in ["xen-pmem.early=off", "xen-pmem.early-limit=0.001"] {
@@ -121,7 +121,7 @@ pub(super) fn not_early(run: &Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// No Xen: nothing to do, and nothing said.
+/// Shows that without Xen there is nothing to do, and nothing in the journal.
 pub(super) fn bare(run: &Run<'_>) -> Result<()> {
     let prepared = run.prepared_nvdimm("nvdimm", NVDIMM_SIZE)?;
     let mut vm = boot(run, Kind::Bare, Initramfs::InitramfsTools, &prepared.file, &[])?;
@@ -201,7 +201,7 @@ fn reported(run: &Run<'_>, vm: &mut Vm, prepared: &Prepared) -> Result<()> {
     Ok(())
 }
 
-/// The journal has the report with its fields.
+/// Checks that the journal has the report with its fields.
 fn journalled(vm: &mut Vm, prepared: &Prepared) -> Result<()> {
     let lines = vm.run(&format!(
         "journalctl --quiet -o json -t xen-pmem-report XEN_PMEM_RESERVATION={}",

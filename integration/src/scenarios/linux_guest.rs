@@ -1,5 +1,4 @@
-//! A PVH guest with a Linux of its own, and the host that it runs on: two partitions of an NVDIMM, one with a file system, one prepared
-//! for DAX.
+//! A PVH guest with its own Linux, and its host: two partitions of an NVDIMM, one with a file system, one prepared for DAX.
 
 use super::{Run, xen_guest};
 use crate::image::MIB;

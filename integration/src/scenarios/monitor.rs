@@ -133,7 +133,7 @@ pub(super) struct Follower {
     pub(super) pid: String,
     /// How many events have been expected and seen.
     seen: usize,
-    /// Namespaces' addresses, in the order in which they were first heard of.
+    /// The addresses of namespaces, in the order of their first events.
     bases: Vec<u64>,
 }
 
@@ -170,7 +170,7 @@ impl Follower {
         Ok(())
     }
 
-    /// All events so far.
+    /// Returns all events so far.
     fn events(&mut self, vm: &mut Vm) -> Result<Vec<(String, usize)>> {
         let text = vm.run(&format!("cat /run/{}.events", self.name))?;
         let mut events = Vec::new();

@@ -72,7 +72,7 @@ fn unprepared(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-/// Checks that an error says what it is about.
+/// Checks that an error names its object.
 fn said(output: &Output, words: &str) -> Result<()> {
     ensure!(
         output.stderr.contains(words),

@@ -20,9 +20,9 @@ const NVDIMM_SIZE: u64 = 64 * MIB;
 const DATA: (u64, u8) = (40 * MIB, 0xa7);
 const DATA_SIZE: usize = 20 << 20;
 
-/// Makes, changes, damages and heals layouts until the power goes, one after the other from one of them on. Whatever cannot be done to
-/// what the last power cut has left is passed over. The damage is what a tool that knows nothing of the super blocks could do, to a device
-/// of which all is whole: what a power cut has left one copy of does not outlive the loss of that one.
+/// Makes, changes, damages and heals layouts, one after the other from a given one on, until the power fails. Skips what is impossible
+/// after the last power cut. The damage is what a tool that does not know super blocks could do to a sound device: if a power cut has left
+/// only one copy, the loss of that one cannot be healed.
 const CHANGES: [&str; 8] = [
     "xen-pmem-provision init -q --force --reserve 16M --partition rest /dev/pmem0",
     "xen-pmem-provision resize -q --reserve 8M /dev/pmem0",

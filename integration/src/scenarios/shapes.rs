@@ -23,7 +23,7 @@ const NAMESPACES: [(&str, u64); 5] = [
     ("--mode=fsdax --map=dev", 320),
 ];
 
-/// One NVDIMM with labels and a namespace of each mode.
+/// Shows one NVDIMM with labels and a namespace of each mode.
 pub(super) fn labels(run: &Run<'_>) -> Result<()> {
     let file = run.folder.join("labels");
     image::blank(&file, 1024 * MIB + LABELS)?;
@@ -108,7 +108,7 @@ pub(super) fn labels(run: &Run<'_>) -> Result<()> {
     run.leave(vm)
 }
 
-/// Eight NVDIMMs of odd sizes; what the host has prepared is right wherever it comes to lie.
+/// Shows eight NVDIMMs of odd sizes: what the host has prepared is right at whatever address it lies.
 pub(super) fn many(run: &Run<'_>) -> Result<()> {
     const SIZES: [u64; 8] = [128, 194, 130, 256, 66, 128, 322, 128];
     run.step("prepare eight images on the host");
@@ -169,7 +169,7 @@ pub(super) fn many(run: &Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// RAM that Linux is told to take for persistent memory.
+/// Shows RAM that Linux treats as persistent memory because its command line says so.
 pub(super) fn legacy(run: &Run<'_>) -> Result<()> {
     run.step("boot Linux with memory declared persistent on its command line");
     let mut vm = run.boot_as(Config {
@@ -198,7 +198,7 @@ fn load_all(vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-/// A scan, whatever its exit code.
+/// Returns a scan with every exit code.
 fn any_scan(vm: &mut Vm) -> Result<Value> {
     let output = vm.exec(&["xen-pmem-discover", "scan", "--json"], "")?;
     serde_json::from_str(&output.stdout).with_context(|| format!("{output:?}"))

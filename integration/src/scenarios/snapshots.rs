@@ -1,5 +1,4 @@
-//! The other scenarios can be believed only if machines that are woken up from one snapshot are machines of their own, with the tools
-//! that are to be tested.
+//! The other scenarios prove something only if machines from one snapshot are independent machines, with the tools under test.
 
 use super::Run;
 use crate::machine::Kind;
@@ -34,7 +33,7 @@ fn random(vm: &mut Vm) -> Result<String> {
     vm.attribute("/proc/sys/kernel/random/uuid")
 }
 
-/// A machine has the time, and the host's programs.
+/// Shows that a machine has the right time, and the host's programs.
 fn own(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
     run.step("each has the time");
     let time = Duration::from_secs(vm.run("date +%s")?.trim().parse()?);

@@ -1,4 +1,4 @@
-//! `watch` on a host without udev: reports appear and go with their devices, whatever is started anew.
+//! `watch` on a host without udev: reports appear and go with their devices, also when `watch` or xenstored starts again.
 
 use super::{NVDIMM_SIZE, Run};
 use crate::machine::{Config, Kind, Nvdimm};
@@ -85,7 +85,7 @@ fn start(vm: &mut Vm, number: u32) -> Result<String> {
     vm.attribute(&format!("/run/watch-{number}.pid"))
 }
 
-/// Waits until the `number`th run has told of so many reports.
+/// Waits until run `number` has made this number of reports.
 fn settle(vm: &mut Vm, number: u32, reports: usize) -> Result<()> {
     let mut events = String::new();
     poll::until(&format!("{reports} reports"), LIMIT, || {

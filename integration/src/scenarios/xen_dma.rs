@@ -68,7 +68,7 @@ fn with(run: &Run<'_>, iommu: Option<Iommu>) -> Result<()> {
     );
 
     run.step(&format!("{kind} IOMMU: the reserved area can be read"));
-    // What Xen has there: no page of Dom0's or anybody's.
+    // Xen's own bytes are there: the page does not belong to Dom0 or another domain.
     let xens = 0xff;
     ensure!(holds(file, reserved, xens)?, "Xen's table is not what it was");
     copier.copy(&mut vm, base + reserved, base + read)?;
@@ -90,13 +90,13 @@ fn with(run: &Run<'_>, iommu: Option<Iommu>) -> Result<()> {
     run.power_off(vm)
 }
 
-/// Whether all bytes that a transfer moves have this value, at this place of an NVDIMM.
+/// Returns whether all bytes that a transfer moves have this value, at this place of an NVDIMM.
 fn holds(file: &Path, offset: u64, value: u8) -> Result<bool> {
     let bytes = image::read(file, offset, usize::try_from(BYTES)?)?;
     Ok(bytes.iter().all(|byte| *byte == value))
 }
 
-/// What Xen says of refused accesses.
+/// Returns what Xen says of refused accesses.
 fn faults(vm: &mut Vm) -> Result<String> {
     let log = vm.run("xl dmesg")?;
     let lines = log

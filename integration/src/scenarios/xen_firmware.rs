@@ -124,7 +124,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)
 }
 
-/// A table with all the cases.
+/// Returns a table with all the cases.
 fn sound() -> Result<Vec<u8>> {
     let lost = [State::SAVE_FAILED, State::RESTORE_FAILED, State::FLUSH_FAILED].map(|state| state.0);
     let lost = State(lost.into_iter().fold(0, |all, one| all | one));
@@ -159,13 +159,14 @@ fn range(gib: u64) -> Result<PhysRange> {
     PhysRange::new(PhysAddr(gib * GIB), Bytes(SIZE)).context("a range beyond all addresses")
 }
 
-/// Whether the tools would have Xen keep its structures there: a range of the table has all of it, and none that it touches is unfit.
+/// Returns whether the tools would have Xen keep its structures there: a range of the table has all of it, and none that it touches is
+/// unfit.
 fn tools_accept(nfit: &Nfit, wanted: PhysRange) -> bool {
     let mut touched = nfit.ranges.iter().filter(|it| it.range.overlaps(wanted)).peekable();
     touched.peek().is_some() && touched.all(|it| it.range.contains(wanted) && it.obstacle().is_none())
 }
 
-/// A Dom0 on a machine whose firmware has this NFIT.
+/// Returns a Dom0 on a machine whose firmware has this NFIT.
 fn boot(run: &Run<'_>, table: &[u8]) -> Result<Vm> {
     run.step("boot Xen with an NFIT");
     let file = run.folder.join("nfit");
@@ -178,7 +179,7 @@ fn boot(run: &Run<'_>, table: &[u8]) -> Result<Vm> {
     Ok(vm)
 }
 
-/// Asks Xen what it thinks of a report.
+/// Asks Xen whether it accepts a report.
 fn check(vm: &mut Vm, case: &Case) -> Result<()> {
     let start = case.gib * GIB / FRAME;
     let reserved = 8 * MIB / FRAME;

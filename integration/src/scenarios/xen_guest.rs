@@ -148,7 +148,7 @@ pub(super) fn kernel_nvdimm(run: &Run<'_>) -> Result<(PathBuf, u64)> {
     Ok((kernel, size))
 }
 
-/// Starts what gives each guest a terminal, and writes down what it says.
+/// Starts the program that gives each guest a terminal, and records its output.
 pub(super) fn start_xenconsoled(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
     run.step("start xenconsoled");
     vm.script("mkdir -p /dev/pts && mount -t devpts devpts /dev/pts")?;
@@ -160,7 +160,7 @@ pub(super) fn start_xenconsoled(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-/// Whether the guest has turned itself off; that it crashed is an error.
+/// Returns whether the guest has turned itself off; that it crashed is an error.
 fn has_stopped(vm: &mut Vm) -> Result<bool> {
     // Name, ID, Mem, VCPUs, State (r running, b blocked, p paused, s shutdown, c crashed), Time
     let list = vm.run("xl list guest")?;

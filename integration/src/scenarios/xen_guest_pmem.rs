@@ -1,7 +1,7 @@
-//! Guests are given partitions of persistent memory as memory: what the hypervisor allows and refuses, and that all of it comes back.
+//! Guests get partitions of persistent memory as memory: what the hypervisor allows and refuses, and that all frames come back.
 //!
-//! The guests have no kernel but a few instructions of their own (`xen/tests/guests`), so that they are up in no time. The first page of
-//! what they are given is a mailbox: the host reads and writes it in the device's backing file.
+//! Instead of a kernel, the guests have a few instructions (`xen/tests/guests`), so that they start at once. The first page of their
+//! persistent memory is a mailbox: the host reads and writes it in the device's backing file.
 
 mod host;
 
@@ -222,7 +222,7 @@ impl Host<'_, '_> {
         self.done(&format!("add {domain} {GFN:x} {:x} {:x}", large.mfn, large.count))?;
         self.done(&format!("move {domain} {:x} {FREE_GFN:x}", GFN + 3))?;
         self.done(&format!("unmap {domain} {:x}", GFN + LARGE + 7))?;
-        // RAM takes the place of what is there.
+        // RAM replaces the frame that is there.
         self.done(&format!("populate {domain} {:x}", GFN + 2 * LARGE + 9))?;
         let data = self.data()?;
         ensure!(data.given == large.count && data.in_m2p == large.count - 2, "{data:?}");

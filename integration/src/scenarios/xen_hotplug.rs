@@ -94,7 +94,7 @@ fn only_where_memory_can_be_plugged(run: &Run<'_>, vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-/// How many devices have this outcome at a sink.
+/// Returns how many devices have this outcome at a sink.
 fn count(applied: &Value, sink: &str, outcome: &str) -> usize {
     let devices = applied["devices"].as_array().map(Vec::as_slice).unwrap_or_default();
     devices
@@ -105,7 +105,7 @@ fn count(applied: &Value, sink: &str, outcome: &str) -> usize {
         .count()
 }
 
-/// A Dom0 without NVDIMMs, its drivers loaded and told to bind to nothing by themselves.
+/// Returns a Dom0 without NVDIMMs, its drivers loaded and told to bind to nothing by themselves.
 fn boot(run: &Run<'_>, xen: &[&str]) -> Result<Vm> {
     run.step("boot Xen without NVDIMMs");
     let mut vm = run.boot_as(Config {

@@ -26,7 +26,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// The first `size` bytes of the reserved area, as offsets in the file.
+    /// Returns the first `size` bytes of the reserved area, as offsets in the file.
     fn reserved(&self, size: u64) -> Range<u64> {
         let base = self.start + self.layout.reserved_base;
         base..base + size
@@ -161,7 +161,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)
 }
 
-/// Two NVDIMMs that bare Linux has prepared, in the order of their addresses: the first raw, the second in fsdax mode.
+/// Returns two NVDIMMs that bare Linux has prepared, in the order of their addresses: the first raw, the second in fsdax mode.
 pub(super) fn prepare(run: &Run<'_>) -> Result<[Prepared; 2]> {
     let files = ["raw", "fsdax"].map(|name| run.folder.join(name));
     for file in &files {
@@ -252,7 +252,7 @@ fn report_early(run: &Run<'_>, vm: &mut Vm) -> Result<Vec<u64>> {
         .collect()
 }
 
-/// The nodes of all pmem devices in the order of their addresses.
+/// Returns the nodes of all pmem devices in the order of their addresses.
 fn devices(vm: &mut Vm) -> Result<Vec<String>> {
     let output = vm.exec(&["xen-pmem-discover", "scan", "--json"], "")?;
     let scan: Value = serde_json::from_str(&output.stdout).with_context(|| format!("{output:?}"))?;
@@ -270,9 +270,9 @@ fn devices(vm: &mut Vm) -> Result<Vec<String>> {
         .collect()
 }
 
-/// Has Dom0's kernel write to the reserved areas at addresses that are not aligned.
+/// Makes Dom0's kernel write to the reserved areas at addresses that are not aligned.
 ///
-/// A program that has the frames mapped reads into them. Without the driver, for `/dev/mem` does not give out what a driver has.
+/// A program maps the frames and reads into them. The driver is not bound, since `/dev/mem` refuses what a driver has.
 fn scribble(vm: &mut Vm) -> Result<()> {
     let list = vm.run("pmemctl list")?;
     // "...: [START,END) reserved [START,END), ..."
@@ -291,7 +291,7 @@ fn scribble(vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-/// Total and free memory of the host, in MiB.
+/// Returns the total and the free memory of the host, in MiB.
 fn host_memory(vm: &mut Vm) -> Result<(u64, u64)> {
     let info = vm.run("xl info")?;
     let number = |name: &str| -> Result<u64> {

@@ -1,4 +1,5 @@
-//! Memory errors: one in a data page is for whoever uses it, one in the reserved area is named. QEMU raises them as real machine checks.
+//! Memory errors: one in a data page goes to the user of the page, one in the reserved area appears in Xen's log. QEMU raises them as real
+//! machine checks.
 
 use super::{NVDIMM_SIZE, Run};
 use crate::frames::FRAME;
@@ -68,7 +69,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     ensure!(said.contains("telling d0"), "Xen says {said}");
 
     run.step("an error that Dom0 has met is told to Dom0, and does not end Xen");
-    // Somebody is to be at work in it at that moment.
+    // A program must be using it at that moment.
     vm.spawn(&["sh", "-c", "while :; do :; done"])?;
     inject(&vm, LOADED, IN_PROGRESS | RESTART | INSTRUCTION, data + FRAME)?;
     let begin = Instant::now();
@@ -91,7 +92,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Has the processor meet an error, and waits until Xen's log has a line with these words, which is returned.
+/// Makes the processor meet an error, and waits until Xen's log has a line with these words. Returns that line.
 fn raise(vm: &mut Vm, status: u64, global: u64, address: u64, words: &str) -> Result<String> {
     vm.run("xl dmesg -c")?;
     inject(vm, status, global, address)?;
@@ -106,7 +107,7 @@ fn raise(vm: &mut Vm, status: u64, global: u64, address: u64, words: &str) -> Re
     }
 }
 
-/// Has the processor meet an error.
+/// Makes the processor meet an error.
 fn inject(vm: &Vm, status: u64, global: u64, address: u64) -> Result<()> {
     let error = format!("mce 0 {BANK} {status:#x} {global:#x} {address:#x} {PHYSICAL:#x}");
     let said = vm.qmp()?.monitor(&error)?;

@@ -1,5 +1,5 @@
-//! A hypervisor that has the operations advertises them; to one that does not, the tools send none. Dom0's kernel is the witness: it
-//! records every hypercall that a program makes.
+//! A hypervisor that has the operations advertises them; the tools do not send them to one that does not. Dom0's kernel proves it: it
+//! records every hypercall of a program.
 //!
 //! This scenario is what `cargo xtask xen --each` runs after each patch of the series. It therefore takes the patched hypervisor with
 //! and without the operations, and wants one of two things: no operation at all, or all of them with all of their protection.
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 /// Hypercall numbers (`xen/include/public/xen.h`).
 const PLATFORM_OP: u64 = 7;
 const HYPFS_OP: u64 = 42;
-/// The operations, as `docs/hypercall.md` has them.
+/// The numbers of the operations, as in `docs/hypercall.md`.
 const ADD: u64 = 67;
 const GET: u64 = 68;
 /// The version of them that this scenario knows.
@@ -76,7 +76,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)
 }
 
-/// The operations do what they are for, with their protection.
+/// Shows that the operations do their work and are protected.
 fn operations(run: &Run<'_>, vm: &mut Vm, layout: &crate::layout::Layout) -> Result<()> {
     run.step("a report that is repeated changes nothing, and another one is refused");
     let base = vm.number("/sys/bus/nd/devices/region0/resource")? / FRAME;
@@ -106,11 +106,11 @@ fn operations(run: &Run<'_>, vm: &mut Vm, layout: &crate::layout::Layout) -> Res
 #[derive(Clone, Copy, Debug)]
 struct Hypercall {
     number: u64,
-    /// The first word of what its first argument points to: of a platform operation, its number.
+    /// The first word at its first argument: of a platform operation, its number.
     command: Option<u64>,
 }
 
-/// Has the kernel record the hypercalls of the reporter.
+/// Makes the kernel record the hypercalls of the reporter.
 fn record_hypercalls(vm: &mut Vm) -> Result<()> {
     // `privcmd_ioctl(file, command, argument)` of the module xen_privcmd; the argument is `struct privcmd_hypercall`, in the program's
     // memory (Linux `drivers/xen/privcmd.c`, `Documentation/trace/kprobetrace.rst`).
@@ -125,7 +125,7 @@ fn record_hypercalls(vm: &mut Vm) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel has recorded of the reporter, in order.
+/// Returns what the kernel has recorded of the reporter, in order.
 fn hypercalls(vm: &mut Vm) -> Result<Vec<Hypercall>> {
     let trace = vm.run("cat /sys/kernel/tracing/trace")?;
     trace

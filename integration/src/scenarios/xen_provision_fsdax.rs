@@ -115,7 +115,7 @@ fn mount_with_dax(vm: &mut Vm) -> Result<()> {
 
 /// Where the kernel says that the device is.
 struct Placement {
-    /// The region's base, which is the namespace's as well: there are no labels.
+    /// The region's base, which is also the namespace's: the region does not have labels.
     region: u64,
     region_size: u64,
     /// The physical address of the device's first byte.

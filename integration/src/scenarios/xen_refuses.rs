@@ -158,7 +158,7 @@ fn fail_every_so_often(run: &Run<'_>, vm: &mut Vm, ranges: [u64; 4], free: u64) 
     Ok(())
 }
 
-/// A raw device that was found late: its driver is taken from it for the report.
+/// Shows a raw device that was found late: the tool unbinds its driver for the report.
 fn rebind(run: &Run<'_>, nvdimm: &std::path::Path) -> Result<()> {
     let mut vm = run.boot(Kind::Xen, &[nvdimm])?;
     vm.start_xenstored(&run.manifest.xen_version)?;

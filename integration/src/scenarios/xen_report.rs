@@ -166,7 +166,7 @@ fn check_scan(vm: &mut Vm, scan: &Value, layout: &Layout, hypervisor: Hypervisor
         .zip(MARKERS)
     {
         let found = qmp.physical_memory(address, marker.len())?;
-        // The first report has the hypervisor write there what it needs, from the first frame to the last.
+        // With the first report the hypervisor writes its structures there, from the first frame to the last.
         ensure!(
             (found == marker) != hypervisor.knows_pmem(),
             "at {address:#x} there is {found:x?}; the host's marker was {marker:x?}"

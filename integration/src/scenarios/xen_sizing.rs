@@ -101,7 +101,7 @@ pub(super) fn run(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)
 }
 
-/// How much of each device's reserved area Xen uses, or would use.
+/// Returns how much of each device's reserved area Xen uses, or would use.
 fn used(applied: &Value) -> Result<Vec<u64>> {
     applied["devices"]
         .as_array()
@@ -115,7 +115,7 @@ fn used(applied: &Value) -> Result<Vec<u64>> {
         .collect()
 }
 
-/// What `init` would reserve in an image.
+/// Returns what `init` would reserve in an image.
 fn reserved_offline(program: &Path, image: &Path) -> Result<u64> {
     let output = Command::new(program)
         .args(["init", "--dry-run", "--json"])

@@ -64,8 +64,8 @@ impl Blocks {
 
     fn map(&self) -> Result<MmapMut> {
         let length = usize::try_from(self.count)?.checked_mul(BLOCK).context("too large")?;
-        // SAFETY: what other processes do to the file meanwhile is read as bytes or overwritten, and no more is expected of them. Nobody
-        // makes the file smaller: this program is run for a file of its own.
+        // SAFETY: other processes may change the file meanwhile: its bytes are only read as bytes or overwritten, and every value is
+        // valid. Nobody makes the file smaller: this program has its own file.
         let map = unsafe { MmapOptions::new().len(length).map_mut(&self.file) };
         map.context("cannot map it")
     }

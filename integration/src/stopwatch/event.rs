@@ -13,14 +13,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long everything may take to come to rest before it begins.
 const REST: Duration = Duration::from_secs(1);
 
-/// Has a command make a disk appear, and returns the time between the kernel's broadcast that it was added and XenStore's node having
-/// this value.
+/// Makes a disk appear by a command, and returns the time between the kernel's broadcast that it was added and XenStore's node having this
+/// value.
 ///
 /// This process should be scheduled before any other, so that both moments are seen when they are.
 ///
 /// # Errors
 ///
-/// If the node has the value already, the command fails, or one of both does not happen in time.
+/// If the node has the value already, if the command fails, or if the broadcast or the value does not come in time.
 pub fn time(disk: &str, node: &str, value: &str, command: &[String]) -> Result<u64> {
     let store = Node::watch(node)?;
     let has_it = || Ok::<_, anyhow::Error>(store.value()?.as_deref() == Some(value));

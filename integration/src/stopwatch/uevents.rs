@@ -29,7 +29,7 @@ impl Uevents {
         Ok(Self(socket))
     }
 
-    /// Whether one of the events that have come tells that this disk was added.
+    /// Returns whether one of the events that have come tells that this disk was added.
     ///
     /// # Errors
     ///
@@ -54,7 +54,7 @@ impl AsFd for Uevents {
     }
 }
 
-/// Whether a message tells that this disk was added.
+/// Returns whether a message tells that this disk was added.
 fn adds(message: &[u8], disk: &str) -> bool {
     let fields: Vec<&[u8]> = message.split(|byte| *byte == 0).collect();
     let name = format!("DEVNAME={disk}");

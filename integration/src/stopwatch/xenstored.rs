@@ -1,4 +1,4 @@
-//! XenStore over xenstored's own socket: enough of it to be told at once of what is written to one node.
+//! XenStore over xenstored's own socket: enough of it to watch one node.
 //!
 //! Source: Xen `xen/include/public/io/xs_wire.h`: a header of four 32-bit numbers (type, request, transaction, length of the payload),
 //! then the payload.
@@ -57,7 +57,7 @@ impl Node {
         }
     }
 
-    /// The value that the node has now; `None` if it is not there.
+    /// Returns the value that the node has now; `None` if it is not there.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl Node {
         (&self.socket).write_all(&message).context("writing to xenstored")
     }
 
-    /// The next message that is no event. Events on the way are of no interest: the value is read after them.
+    /// Returns the next message that is not an event. Ignores events: the caller reads the value after them.
     fn reply(&self) -> Result<(u32, String)> {
         loop {
             match self.receive()? {

@@ -1,8 +1,8 @@
 //! The lock of QEMU's: byte ranges of an image, locked for its open file description.
 //!
-//! QEMU locks one byte for each thing that it does with an image, from 100 on, and one for each that it lets nobody else do, from 200 on;
-//! 64 of either are set aside (`block/file-posix.c`: `RAW_LOCK_PERM_BASE`, `RAW_LOCK_SHARED_BASE`). Who has locked all of them
-//! exclusively is alone, and keeps QEMU out.
+//! QEMU locks one byte, from 100 on, for each kind of access that it makes to an image, and one, from 200 on, for each kind that it
+//! forbids to others; 64 bytes of either are set aside (`block/file-posix.c`: `RAW_LOCK_PERM_BASE`, `RAW_LOCK_SHARED_BASE`). A process
+//! that has locked all of them exclusively is the only user, and keeps QEMU out.
 
 use super::Intent;
 use nix::errno::Errno;
@@ -62,7 +62,7 @@ mod tests {
         fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
     }
 
-    /// Locks one byte, shared, as QEMU locks what it does.
+    /// Locks one byte, shared, as QEMU does for a kind of access.
     fn lock_as_qemu(file: &File, byte: libc::off_t) {
         set(file, libc::F_RDLCK, byte, 1);
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 /// `LOOP_GET_STATUS64` (Linux `include/uapi/linux/loop.h`).
 const LOOP_GET_STATUS64: Opcode = 0x4C05;
 
-/// `struct loop_info64`, 232 bytes, of which the first fields are of use here.
+/// `struct loop_info64`, 232 bytes; only its first fields are used here.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct LoopInfo {
@@ -22,7 +22,7 @@ struct LoopInfo {
 
 const _: () = assert!(size_of::<LoopInfo>() == 232);
 
-/// The loop device that shows this file or block device, by its name; `None` if there is none.
+/// Returns the loop device that shows this file or block device, by its name; `None` if there is none.
 ///
 /// The kernel names it by device and inode. The path that it gives may be another one of the same file, or one that is gone.
 pub(super) fn showing(sysfs: &SysfsRoot, wanted: &Metadata) -> Option<String> {
@@ -46,7 +46,7 @@ fn shows(device: &Directory, wanted: &Metadata) -> bool {
     }
 }
 
-/// Whether two are the same file, or nodes of the same device.
+/// Returns whether two are the same file, or nodes of the same device.
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
     if other.file_type().is_block_device() {
         one.file_type().is_block_device() && one.rdev() == other.rdev()
@@ -55,7 +55,7 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     }
 }
 
-/// What a loop device says of itself; `None` if it may not be asked.
+/// Returns what a loop device says of itself; `None` if it may not be asked.
 #[allow(unsafe_code, reason = "an ioctl is typed by its caller")]
 fn status(node: &Path) -> Option<LoopInfo> {
     let file = File::open(node).ok()?;

@@ -7,7 +7,7 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// What the kernel names as a user of one of these devices: a mount, a swap area, a device made of it, a loop device, a guest.
+/// Returns what the kernel names as a user of one of these devices: a mount, a swap area, a device made of it, a loop device, a guest.
 pub(super) fn named(sysfs: &SysfsRoot, members: &[Member]) -> Option<String> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let swaps = swaps();
@@ -49,7 +49,7 @@ pub(super) fn named(sysfs: &SysfsRoot, members: &[Member]) -> Option<String> {
     })
 }
 
-/// What uses an image file: a loop device, or the kernel, which swaps to it.
+/// Returns what uses an image file: a loop device, or the kernel, which swaps to it.
 pub(super) fn of_image(sysfs: &SysfsRoot, path: &Path, metadata: &Metadata) -> Option<String> {
     if let Some(device) = loops::showing(sysfs, metadata) {
         return Some(format!(
@@ -67,7 +67,7 @@ pub(super) fn of_image(sysfs: &SysfsRoot, path: &Path, metadata: &Metadata) -> O
     })
 }
 
-/// The process that has one of these devices open.
+/// Returns the process that has one of these devices open.
 pub(super) fn opener(members: &[Member]) -> Option<String> {
     first_descriptor(|descriptor| {
         let metadata = fs::metadata(descriptor).ok().filter(is_block_device)?;
@@ -78,7 +78,7 @@ pub(super) fn opener(members: &[Member]) -> Option<String> {
     .map(|(process, node)| format!("{process} has {node} open; end it first"))
 }
 
-/// The process that has one of these devices open for writing.
+/// Returns the process that has one of these devices open for writing.
 pub(super) fn writer(members: &[Member]) -> Option<String> {
     first_descriptor(|descriptor| {
         let metadata = fs::metadata(descriptor).ok().filter(is_block_device)?;
@@ -89,7 +89,7 @@ pub(super) fn writer(members: &[Member]) -> Option<String> {
     .map(|(process, node)| format!("{process} has {node} open for writing; end it first"))
 }
 
-/// The process that has this file open.
+/// Returns the process that has this file open.
 pub(super) fn opener_of_file(path: &Path, metadata: &Metadata) -> Option<String> {
     let same = |found: Metadata| (found.dev(), found.ino()) == (metadata.dev(), metadata.ino());
     first_descriptor(|descriptor| fs::metadata(descriptor).is_ok_and(same).then_some(())).map(|(process, ())| {
@@ -100,7 +100,7 @@ pub(super) fn opener_of_file(path: &Path, metadata: &Metadata) -> Option<String>
     })
 }
 
-/// Where a device is mounted, by its number. What is not mounted by a device's number (btrfs) is claimed, which O_EXCL sees.
+/// Returns where a device is mounted, by its number. What is not mounted by a device's number (btrfs) is claimed, which O_EXCL sees.
 fn mounted<'m>(mountinfo: &'m str, number: &str) -> Option<&'m str> {
     // proc_pid_mountinfo(5): mount ID, parent ID, major:minor, root, mount point, ...
     mountinfo.lines().find_map(|line| {
@@ -109,14 +109,14 @@ fn mounted<'m>(mountinfo: &'m str, number: &str) -> Option<&'m str> {
     })
 }
 
-/// The devices and files that the kernel swaps to.
+/// Returns the devices and files that the kernel swaps to.
 fn swaps() -> Vec<PathBuf> {
     let text = fs::read_to_string("/proc/swaps").unwrap_or_default();
     let names = text.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     names.map(|name| PathBuf::from(unescaped(name))).collect()
 }
 
-/// A name as the kernel writes it in lists: white space and backslashes as octal numbers.
+/// Returns a name as the kernel writes it in lists: white space and backslashes as octal numbers.
 fn unescaped(name: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .into_iter()
@@ -135,7 +135,7 @@ struct Guest {
     number: String,
 }
 
-/// The disks that xen-blkback serves: `vbd-DOMAIN-DEVICE`, whose `physical_device` is `major:minor` in hexadecimal.
+/// Returns the disks that xen-blkback serves: `vbd-DOMAIN-DEVICE`, whose `physical_device` is `major:minor` in hexadecimal.
 fn guests(sysfs: &SysfsRoot) -> Vec<Guest> {
     let served = |device: &crate::sysfs::Directory| {
         let domain = device.name().strip_prefix("vbd-")?.split('-').next()?.to_owned();
@@ -151,7 +151,7 @@ fn guests(sysfs: &SysfsRoot) -> Vec<Guest> {
     sysfs.xen_backends().iter().filter_map(served).collect()
 }
 
-/// The first descriptor of another process that `take` takes, with the process in words. Root sees those of all processes.
+/// Returns the first descriptor of another process that `take` takes, with the process in words. Root sees those of all processes.
 fn first_descriptor<T>(take: impl Fn(&Path) -> Option<T>) -> Option<(String, T)> {
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").ok()?.flatten();
@@ -160,7 +160,7 @@ fn first_descriptor<T>(take: impl Fn(&Path) -> Option<T>) -> Option<(String, T)>
         if name == own || !name.bytes().all(|byte| byte.is_ascii_digit()) {
             continue;
         }
-        // Of a process that has ended meanwhile, or is somebody else's, nothing is listed.
+        // A process that has ended meanwhile, or belongs to another user, lists nothing.
         let descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         if let Some(taken) = descriptors.into_iter().find_map(|descriptor| take(&descriptor.path())) {
             let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
@@ -170,7 +170,7 @@ fn first_descriptor<T>(take: impl Fn(&Path) -> Option<T>) -> Option<(String, T)>
     None
 }
 
-/// Whether a descriptor (`/proc/PID/fd/N`) is open for writing: the access mode in its flags, which are octal (proc_pid_fdinfo(5)).
+/// Returns whether a descriptor (`/proc/PID/fd/N`) is open for writing: the access mode in its flags, which are octal (proc_pid_fdinfo(5)).
 fn may_write(descriptor: &Path) -> bool {
     let information = descriptor
         .parent()

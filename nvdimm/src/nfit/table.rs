@@ -94,14 +94,14 @@ impl Table {
             .structure(control.as_bytes())
     }
 
-    /// Adds the bytes of a structure, or of what stands in place of one.
+    /// Adds the bytes of a structure, or bytes that replace one.
     #[must_use]
     pub fn structure(mut self, bytes: &[u8]) -> Self {
         self.structures.extend(bytes);
         self
     }
 
-    /// The bytes of the whole table; `None` if it is longer than a table can be.
+    /// Returns the bytes of the whole table; `None` if it is longer than a table can be.
     pub fn to_bytes(&self) -> Option<Vec<u8>> {
         let mut bytes = b"NFIT".to_vec();
         bytes.resize(HEADER, 0);
@@ -116,7 +116,7 @@ impl Table {
     }
 }
 
-/// The length that a structure says of itself; each is far shorter than 64 KiB.
+/// Returns the length that a structure says of itself; each is far shorter than 64 KiB.
 fn length_of<T>(structure: &T) -> U16 {
     U16::new(u16::try_from(size_of_val(structure)).unwrap_or(u16::MAX))
 }

@@ -10,7 +10,7 @@ fn read(table: &Table) -> Result<Nfit, NotAnNfit> {
     parse(&table.to_bytes().unwrap())
 }
 
-/// One range, and an NVDIMM behind it that is well.
+/// Returns one range, and an NVDIMM behind it that is well.
 fn one() -> Table {
     Table::default().range(1, at(1 << 32)).mapping(7, 1, State(0))
 }

@@ -60,11 +60,11 @@ fn save(backup: &Backup, file: &Path) -> Result<(), Failure> {
     put_in_place(beside, file).map_err(|(error, _)| failed(error))
 }
 
-/// Writes a backup to a file without a name of its own, in the folder where it belongs, and makes it durable.
+/// Writes a backup to an unnamed file in its folder, and makes it durable.
 fn write_beside(backup: &Backup, file: &Path) -> io::Result<NamedTempFile> {
     let text = serde_json::to_string_pretty(backup)?;
     let beside = NamedTempFile::new_in(folder_of(file))?;
-    // The file itself, whose errors do not speak of a name that nobody knows.
+    // The file itself: its errors do not contain a name that nobody knows.
     let mut open = beside.as_file();
     open.write_all(text.as_bytes())?;
     open.write_all(b"\n")?;
@@ -88,7 +88,7 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
-/// Saves what steps are about to overwrite, and says where; not if nothing is lost and all of it is zeros.
+/// Saves the bytes that steps are about to overwrite, and says where. Does nothing if nothing is lost and all bytes are zero.
 pub(crate) fn save_overwritten(
     path: &Path,
     target: &Target,

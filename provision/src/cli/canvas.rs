@@ -3,12 +3,12 @@
 use crate::picture::bar::Canvas;
 use xen_pmem_cli as cli;
 
-/// How wide a picture is where nobody says how wide the terminal is.
+/// The width of a picture if the terminal's width is unknown.
 const COLUMNS: usize = 80;
 /// The widest that is still taken in at a glance.
 const WIDEST: usize = 160;
 
-/// What standard output can show.
+/// Returns what standard output can show.
 pub(super) fn canvas() -> Canvas {
     Canvas {
         columns: terminal_size::terminal_size_of(std::io::stdout())

@@ -24,7 +24,7 @@ pub(crate) struct Write {
     what: String,
 }
 
-/// The writes among the steps.
+/// Returns the writes among the steps.
 pub(crate) fn writes(steps: &[Step]) -> Vec<Write> {
     steps
         .iter()
@@ -72,19 +72,19 @@ impl<'c> Change<'c> {
         })
     }
 
-    /// What `plan` makes of the target as it is.
+    /// Returns what `plan` makes of the target as it is.
     pub(crate) fn plan<'s, P>(&'s self, plan: impl FnOnce(&Before<'_, Watched<'s, File>>) -> P) -> Result<P, Failure> {
         planned(self.path, &self.target, &self.inspection, self.force, plan)
     }
 
-    /// The document on a target. Of an image, offsets are taken for addresses.
+    /// Returns the document on a target. For an image, offsets stand for addresses.
     fn document(&self, name: &str, inspection: &Inspection) -> Result<Document, Failure> {
         let geometry = self.target.geometry(inspection.lba_size, None);
         let geometry = geometry.map_err(|error| unusable(self.path, &error))?;
         Ok(Document::of(name, inspection, &geometry, &[]))
     }
 
-    /// Checks a plan; does it, or says what it is.
+    /// Checks a plan, then carries it out or prints it.
     pub(crate) fn carry_out(mut self, plan: &Plan, done: &str) -> Result<ExitStatus, Failure> {
         let (path, name) = (self.path, self.path.display().to_string());
         let checked = self.plan(|before| plan.check(before))?;
@@ -114,7 +114,7 @@ impl<'c> Change<'c> {
     }
 }
 
-/// Whether the MBR has records of other partitions beside the protective one.
+/// Returns whether the MBR has records of other partitions beside the protective one.
 fn has_hybrid_mbr(inspection: &Inspection) -> bool {
     matches!(&inspection.block_0, Ok(BlockZero::Protective { others }) if !others.is_empty())
 }
@@ -122,7 +122,7 @@ fn has_hybrid_mbr(inspection: &Inspection) -> bool {
 /// What a target is read for to make and check a plan, to people.
 pub(crate) const READING: &str = "looking for data";
 
-/// What `plan` makes of a target as it is; people see it if that takes long.
+/// Returns what `plan` makes of a target as it is; people see it if that takes long.
 pub(crate) fn planned<'t, P>(
     path: &Path,
     target: &'t Target,
@@ -138,8 +138,7 @@ pub(crate) fn planned<'t, P>(
     }))
 }
 
-/// Carries out a checked plan, and reads back what it has left. With `force`, for which `lost` is given up, what is overwritten is saved
-/// first.
+/// Carries out a checked plan, and reads back the result. With `force`, which gives up `lost`, it first saves the bytes to be overwritten.
 pub(crate) fn write(
     path: &Path,
     target: &mut Target,

@@ -56,7 +56,7 @@ impl Exits for partition::Error {
     }
 }
 
-/// The status without the advice, which takes the target: [`Refused`] has both.
+/// Returns the status without the advice, which takes the target: [`Refused`] has both.
 fn status_of(refusal: &Refusal) -> ExitStatus {
     match refusal {
         Refusal::Io(_) => ExitStatus::Failed,

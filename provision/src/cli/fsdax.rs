@@ -13,7 +13,7 @@ use xen_pmem_cli::{Failure, Flags};
 use xen_pmem_format::units::Address as _;
 use xen_pmem_nvdimm::info_block;
 
-/// What the info block hides, and what it is good for.
+/// How many bytes the info block hides, and what it is for.
 const ABOUT: &str = "\
 A guest sees its partition as a raw namespace, which Linux cannot use with DAX. With the info block that `ndctl create-namespace \
 --mode=fsdax --map=mem` would write in the guest, the namespace comes up in fsdax mode at the guest's first boot, without ndctl. \

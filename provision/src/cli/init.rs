@@ -128,7 +128,7 @@ impl ReadAt for Blank {
     }
 }
 
-/// Prepares a new image; on failure there is none.
+/// Prepares a new image; on failure it does not exist.
 fn create(arguments: &Arguments, size: Bytes, request: &Request, flags: Flags) -> Result<ExitStatus, Failure> {
     let path = &arguments.target;
     if arguments.dry_run {
@@ -157,7 +157,7 @@ fn would_create(arguments: &Arguments, size: Bytes, request: &Request, flags: Fl
     say_plan(path, &geometry, &plan, &checked, flags)
 }
 
-/// A new image as it is, for a plan.
+/// Returns a new image as it is, for a plan.
 fn as_image<'i>(image: &'i Blank, inspection: &'i Inspection, arguments: &Arguments) -> Before<'i, Blank> {
     Before {
         device: image,
@@ -199,7 +199,7 @@ fn say_plan(
     Ok(ExitStatus::Done)
 }
 
-/// Prepares a target. One that was just made is `blank`: what it holds is known without reading it.
+/// Prepares a target. One that was just made is `blank`: its content is known without reading it.
 fn prepare(
     arguments: &Arguments,
     target: &mut Target,
@@ -271,7 +271,7 @@ fn request(arguments: &Arguments) -> Result<Request, Failure> {
     })
 }
 
-/// A random GUID (version 4).
+/// Returns a random GUID (version 4).
 pub(crate) fn random_guid() -> Result<Uuid, String> {
     let mut bytes = [0; 16];
     match rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty()) {
@@ -281,7 +281,7 @@ pub(crate) fn random_guid() -> Result<Uuid, String> {
     }
 }
 
-/// A partition's GUID in output that can be reproduced: counted on from the disk GUID that was given.
+/// Returns a partition's GUID in output that can be reproduced: counted on from the disk GUID that was given.
 fn counted_on(disk_guid: Uuid, number: u128) -> Uuid {
     Uuid::from_u128(disk_guid.as_u128().wrapping_add(number))
 }

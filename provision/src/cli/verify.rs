@@ -60,7 +60,7 @@ fn text(name: &str, inspection: &Inspection) -> String {
     text
 }
 
-/// What to do, a line each, or why there is nothing to do. What is in use is to be freed before.
+/// Returns what to do, a line each, or why there is nothing to do. A device in use must be freed before.
 fn of_advice(name: &str, advice: Result<Vec<Advice>, advice::Error>) -> String {
     match advice {
         Ok(advice) => advice

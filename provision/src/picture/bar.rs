@@ -1,4 +1,4 @@
-//! A device as a bar of letters for a terminal, to scale but for what is too small to be seen, which is one letter wide.
+//! A device as a bar of letters for a terminal, to scale. Parts that are too small to be seen are one letter wide.
 
 use super::parts::{Kind, Part, scaled};
 use anstyle::{AnsiColor, Color, Style};
@@ -28,7 +28,7 @@ fn style(kind: Kind) -> Style {
     Style::new().fg_color(Some(Color::Ansi(colour))).bold()
 }
 
-/// A part's letter, in its colour.
+/// Returns a part's letter, in its colour.
 pub fn letter(part: &Part, canvas: Canvas) -> String {
     letters(part, 1, canvas)
 }
@@ -42,7 +42,7 @@ fn letters(part: &Part, count: usize, canvas: Canvas) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// The bar, on a line of its own.
+/// Returns the bar as a line.
 pub fn draw(parts: &[Part], canvas: Canvas) -> String {
     let sizes: Vec<_> = parts.iter().map(|part| part.range.size()).collect();
     // Two more columns for its ends.

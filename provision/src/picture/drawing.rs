@@ -1,4 +1,4 @@
-//! A device as an SVG drawing, for documents: a bar to scale but for what is too small to be seen, and a line below it for each part.
+//! A device as an SVG drawing, for documents: a bar to scale, with a minimum width for each part, and a line below it for each part.
 
 use super::parts::{Kind, Part, scaled};
 use crate::geometry::Geometry;
@@ -10,7 +10,7 @@ const WIDTH: usize = 800;
 const MARGIN: usize = 20;
 const BAR: usize = 60;
 const LINE: usize = 22;
-/// The narrowest that a part is drawn: it is to be seen beside the white line around it.
+/// The minimum width of a part: it must be visible beside the white line around it.
 const STEP: usize = 4;
 /// The narrowest that has room for a letter.
 const ROOM: usize = 16;
@@ -35,7 +35,7 @@ fn colour(kind: Kind) -> &'static str {
     }
 }
 
-/// The drawing, as text.
+/// Returns the drawing, as text.
 pub fn draw(title: &str, parts: &[Part], geometry: &Geometry) -> String {
     let height = MARGIN * 3 + BAR + LINE * (parts.len() + 2);
     let mut bar = Group::new();

@@ -39,7 +39,7 @@ impl Part {
         }
     }
 
-    /// The letter for it: the same in the bar and in the list below it.
+    /// Returns the letter for it: the same in the bar and in the list below it.
     pub fn letter(&self) -> char {
         match self.kind {
             Kind::Table => 'T',
@@ -54,7 +54,7 @@ impl Part {
     }
 }
 
-/// The parts of a device, in order and without a hole: what is nobody's is a part, too.
+/// Returns the parts of a device, in order and without a hole: bytes that belong to nobody are a part, too.
 pub fn of(inspection: &Inspection) -> Vec<Part> {
     let size = inspection.device_size;
     let mut parts = Vec::new();
@@ -82,7 +82,7 @@ pub fn of(inspection: &Inspection) -> Vec<Part> {
     filled(parts, size)
 }
 
-/// The same with what lies between, before and behind them. A part that begins within another, as damage may have it, is left out.
+/// Returns the same with what lies between, before and behind them. A part that begins within another, as damage may have it, is left out.
 fn filled(parts: Vec<Part>, size: Bytes) -> Vec<Part> {
     let mut all = Vec::new();
     let mut at = DeviceOffset(0);
@@ -102,7 +102,7 @@ fn filled(parts: Vec<Part>, size: Bytes) -> Vec<Part> {
     all
 }
 
-/// How many of `cells` each of these sizes gets: at least one, and otherwise in proportion.
+/// Returns how many of `cells` each of these sizes gets: at least one, and otherwise in proportion.
 ///
 /// With fewer cells than sizes, the last sizes get none.
 pub fn scaled(sizes: &[Bytes], cells: usize) -> Vec<usize> {
@@ -171,7 +171,7 @@ mod tests {
             let widths = scaled(&sizes, cells);
             prop_assert_eq!(widths.iter().sum::<usize>(), cells);
             prop_assert!(widths.iter().all(|width| *width >= 1));
-            // In proportion, but for the cell that each has anyhow and one of rounding.
+            // In proportion, except for the cell that each part has at least, and one for rounding.
             let total: u128 = sizes.iter().map(|size| u128::from(size.0)).sum();
             for (width, size) in widths.iter().zip(&sizes) {
                 let fair = u128::from(size.0) * (cells - sizes.len()) as u128 / total;

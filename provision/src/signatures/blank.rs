@@ -7,7 +7,7 @@ use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange};
 /// What is read at once.
 const PIECE: Bytes = Bytes(1 << 20);
 
-/// The first byte in `ranges`, and outside of `known`, that is not zero. What is known to be a hole is not read.
+/// Returns the first byte in `ranges`, and outside of `known`, that is not zero. What is known to be a hole is not read.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ fn clear(bytes: &mut [u8], part: DeviceRange, known: DeviceRange) {
     }
 }
 
-/// The position of the first byte that is not zero. Whole blocks are compared first: of a blank device all are zero.
+/// Returns the position of the first byte that is not zero. Whole blocks are compared first: of a blank device all are zero.
 pub(super) fn first_not_zero(bytes: &[u8]) -> Option<usize> {
     const BLOCK: usize = 4096;
     let (blocks, _) = bytes.as_chunks::<BLOCK>();

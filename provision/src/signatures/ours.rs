@@ -1,4 +1,4 @@
-//! What an interrupted first preparation has left, which nobody else can miss.
+//! The rest of an interrupted first preparation, which nobody else needs.
 //!
 //! A first preparation writes the backup super block, the primary super block and the backup table, each without its signature, makes
 //! that durable, and adds the signature (`commit::whole`, `step::replace`). From the backup table's signature on the device is
@@ -14,10 +14,10 @@ use xen_pmem_format::units::{Address as _, Bytes, DeviceOffset, DeviceRange, PAG
 
 /// How much of the place of the first partition must hold zeros: a file system or a volume begins there.
 const CONTENT: Bytes = SUPERPAGE;
-/// More than a backup table takes at the end of a device, whatever the block size.
+/// More than a backup table takes at the end of a device, for every block size.
 const TABLE: Bytes = Bytes(64 << 10);
 
-/// The bytes where an interrupted first preparation has been; none if this is something else.
+/// Returns the bytes where an interrupted first preparation has been; none if this is something else.
 ///
 /// Super blocks without a table may also be all that is left of a device that was in use. Then the area that Xen had, or the place of
 /// the first partition behind it, is not blank.
@@ -78,12 +78,12 @@ fn page<D: ReadAt + ?Sized>(device: &D, size: Bytes, which: Which) -> io::Result
     })
 }
 
-/// Whether this is a first super block, and this device's.
+/// Returns whether this is a first super block, and this device's.
 fn is_first(superblock: &SuperBlock, size: Bytes) -> bool {
     superblock.sequence == 1 && superblock.device_size == size
 }
 
-/// Whether each word at the place of a copy is zero or this super block's: it is on its way there.
+/// Returns whether each word at the place of a copy is zero or this super block's: it is on its way there.
 fn arrives<D: ReadAt + ?Sized>(device: &D, which: Which, superblock: &SuperBlock) -> io::Result<bool> {
     let mut bytes = [0; COPY_SIZE];
     device.read_exact_at(which.offset(), &mut bytes)?;
@@ -96,8 +96,8 @@ fn arrives<D: ReadAt + ?Sized>(device: &D, which: Which, superblock: &SuperBlock
         .all(|(word, right)| word == right || *word == [0; 8]))
 }
 
-/// Whether neither Xen nor a partition has been where they would be: Xen's area and what follows it hold zeros, and so does each page
-/// where another partition could begin.
+/// Returns whether neither Xen nor a partition has been where they would be: Xen's area and what follows it hold zeros, and so does each
+/// page where another partition could begin.
 fn is_unused<D: ReadAt + ?Sized>(device: &D, size: Bytes, superblock: &SuperBlock) -> io::Result<bool> {
     let reserved = superblock.reserved;
     let end = DeviceOffset(size.0.saturating_sub(TABLE.0));
@@ -112,8 +112,8 @@ fn is_unused<D: ReadAt + ?Sized>(device: &D, size: Bytes, superblock: &SuperBloc
     Ok(first_data(device, [reserved, content].into_iter().chain(starts), &[])?.is_none())
 }
 
-/// Whether a page holds nothing but words of a copy without its signature: each word that tells what it is has arrived or is zero, and
-/// at least one has arrived.
+/// Returns whether a page holds only words of a copy without its signature: each identifying word has arrived or is zero, and at least one
+/// has arrived.
 fn is_torn_copy(bytes: &[u8; COPY_SIZE], which: Which, size: Bytes) -> bool {
     let version = [VERSION_MAJOR.to_le_bytes(), VERSION_MINOR.to_le_bytes()].concat();
     let version = [version, HEADER_SIZE.to_le_bytes().to_vec()].concat();
@@ -129,7 +129,7 @@ fn is_torn_copy(bytes: &[u8; COPY_SIZE], which: Which, size: Bytes) -> bool {
         && telling.iter().any(|(offset, expected)| holds(bytes, *offset, expected))
 }
 
-/// The place of the backup table, if it holds nothing but words of the backup table of this super block without its signature.
+/// Returns the place of the backup table, if it holds nothing but words of the backup table of this super block without its signature.
 fn torn_table<D: ReadAt + ?Sized>(
     device: &D,
     inspection: &Inspection,
@@ -168,7 +168,7 @@ fn torn_table<D: ReadAt + ?Sized>(
     Ok(ours.then_some(place))
 }
 
-/// Whether what stands before the header are words of the entries of partitions behind the reserved area.
+/// Returns whether what stands before the header are words of the entries of partitions behind the reserved area.
 fn entries_are_ours<D: ReadAt + ?Sized>(
     device: &D,
     superblock: &SuperBlock,
@@ -191,7 +191,7 @@ fn entries_are_ours<D: ReadAt + ?Sized>(
     }))
 }
 
-/// Whether the ranges `zero` hold zeros, and each of the `telling` words what it should or zeros, as before it arrives.
+/// Returns whether the ranges `zero` hold zeros, and each of the `telling` words its value, or zeros as before it arrives.
 fn is_torn(bytes: &[u8], zero: &[(usize, usize)], telling: &[(usize, &[u8])]) -> bool {
     let is_zero = |part: &[u8]| part.iter().all(|byte| *byte == 0);
     let mut gaps = zero.iter().map(|(from, to)| bytes.get(*from..*to));
@@ -201,7 +201,7 @@ fn is_torn(bytes: &[u8], zero: &[(usize, usize)], telling: &[(usize, &[u8])]) ->
         })
 }
 
-/// Whether bytes stand at an offset.
+/// Returns whether bytes stand at an offset.
 fn holds(bytes: &[u8], offset: usize, expected: &[u8]) -> bool {
     bytes.get(offset..).is_some_and(|rest| rest.starts_with(expected))
 }

@@ -12,7 +12,7 @@ use xen_pmem_format::units::{Bytes, DeviceOffset, DeviceRange};
 /// What is copied at once.
 const PIECE: usize = 64 << 10;
 
-/// The signatures in a range, as if a device began and ended there; their offsets are the device's.
+/// Returns the signatures in a range, as if a device began and ended there; their offsets are the device's.
 ///
 /// # Errors
 ///
@@ -27,7 +27,7 @@ pub(super) fn signatures<D: ReadAt + ?Sized>(device: &D, range: DeviceRange) -> 
     }
 }
 
-/// A file in memory with the bytes of what is none, sparse where these are zeros.
+/// Returns a file in memory with the bytes of a device that is not a file, sparse where these are zeros.
 fn copied<D: ReadAt + ?Sized>(device: &D) -> io::Result<File> {
     let Bytes(size) = device.size()?;
     let file = File::from(rustix::fs::memfd_create("device", MemfdFlags::CLOEXEC)?);

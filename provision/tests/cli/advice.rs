@@ -1,4 +1,4 @@
-//! What `verify` advises is done, and succeeds, whatever it has found.
+//! The test follows each advice of `verify`, and it succeeds for every finding.
 
 use super::damage::{DAMAGES, image_of};
 use super::{Images, MIB};
@@ -55,7 +55,7 @@ fn follow_each(images: &Images, name: &str, target: &Path, saved: &Path, failure
     commands.into_iter().map(|(_, command)| command).collect()
 }
 
-/// What becomes of a prepared image, by name.
+/// The kinds of damage to a prepared image, by name.
 type Fate = (&'static str, fn(&File));
 
 /// More devices than those of the table of damages.
@@ -75,7 +75,7 @@ const DEVICES: &[Fate] = &[
     ("no protective MBR", |file| file.write_all_at(&[0; 512], 0).unwrap()),
 ];
 
-/// The devices of the specification's vectors that are images and small enough to be copied.
+/// Returns the devices of the specification's vectors that are images and small enough to be copied.
 fn vectors(images: &Images) -> Vec<(String, PathBuf)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/vectors/devices");
     let mut vectors = Vec::new();

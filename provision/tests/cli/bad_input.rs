@@ -3,7 +3,7 @@
 use super::{Images, MIB, provision, restore, sentence};
 use std::os::unix::fs::PermissionsExt as _;
 
-/// An MBR partition table with one partition.
+/// Returns an MBR partition table with one partition.
 pub(super) fn mbr() -> Vec<u8> {
     let mut sector = vec![0; 512];
     sector[446..462].copy_from_slice(&[0, 0, 2, 0, 0x83, 0xff, 0xff, 0xff, 0, 8, 0, 0, 0, 0, 8, 0]);
@@ -123,7 +123,7 @@ fn what_may_not_be_read_is_said() {
     std::fs::set_permissions(images.0.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     let program = assert_cmd::cargo::cargo_bin("xen-pmem-provision");
-    // Root may read everything, so nobody asks.
+    // Root may read everything, so the test does not apply.
     let mut command = match rustix::process::geteuid().is_root() {
         false => assert_cmd::Command::new(program),
         true => {
@@ -260,7 +260,7 @@ fn a_full_standard_error_is_no_reason_to_panic() {
             .unwrap();
         assert_eq!(status.code(), Some(code), "{arguments:?}");
     }
-    // Of standard output it is a failure that is said.
+    // A failure of standard output is reported.
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let output = std::process::Command::new(&program)
         .arg("show")

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use xen_pmem_format::superblock::{COPY_SIZE, SuperBlock, Which};
 use xen_pmem_format::units::{Bytes, DeviceRange};
 
-/// What becomes of a damaged image.
+/// The outcome for a damaged image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Outcome {
     /// `repair` makes it prepared again, to the byte.
@@ -288,7 +288,7 @@ static READER: LazyLock<PathBuf> = LazyLock::new(|| {
     program
 });
 
-/// The state of an image, as the reader in C says it.
+/// Returns the state of an image, as the reader in C says it.
 fn state_in_c(path: &Path) -> String {
     let output = std::process::Command::new(&*READER)
         .arg("device")
@@ -298,7 +298,7 @@ fn state_in_c(path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
-/// The state of an image, as `show` says it.
+/// Returns the state of an image, as `show` says it.
 fn state(path: &Path) -> String {
     let mut show = assert_cmd::Command::cargo_bin("xen-pmem-provision").unwrap();
     let output = show.args(["show", "--json"]).arg(path).output().unwrap();

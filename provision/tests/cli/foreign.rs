@@ -47,7 +47,7 @@ fn put(image: &Path, offset: u64, bytes: &[u8]) {
         .unwrap();
 }
 
-/// The pages of an image that are not zero, without reading its holes.
+/// Returns the pages of an image that are not zero, without reading its holes.
 fn content(image: &Path) -> Vec<(u64, Vec<u8>)> {
     use xen_pmem_format::read::ReadAt;
     use xen_pmem_format::units::DeviceOffset;
@@ -71,14 +71,14 @@ fn size_of(image: &Path) -> u64 {
     std::fs::metadata(image).unwrap().len()
 }
 
-/// A version 1 super block of md at `offset` (Linux `include/uapi/linux/raid/md_p.h`).
+/// Writes a version 1 super block of md at `offset` (Linux `include/uapi/linux/raid/md_p.h`).
 fn md(image: &Path, offset: u64) {
     put(image, offset, &0xa92b_4efc_u32.to_le_bytes());
     put(image, offset + 4, &1u32.to_le_bytes());
     put(image, offset + 144, &(offset / 512).to_le_bytes());
 }
 
-/// The uberblocks of a label of ZFS, for blocks of 4 KiB.
+/// Writes the uberblocks of a label of ZFS, for blocks of 4 KiB.
 fn zfs(image: &Path, label: u64) {
     for number in 0..32 {
         put(image, label + 0x2_0000 + number * 4096, &0x00ba_b10c_u64.to_le_bytes());

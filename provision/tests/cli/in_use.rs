@@ -31,7 +31,7 @@ fn run(arguments: &[&str], target: &Path, saved: &Path) -> assert_cmd::assert::A
     command.args(options).assert()
 }
 
-/// A prepared image and a backup of it.
+/// Returns a prepared image and a backup of it.
 fn prepared(images: &Images) -> (PathBuf, PathBuf) {
     let path = images.prepared("image");
     let saved = images.path("saved");
@@ -40,7 +40,7 @@ fn prepared(images: &Images) -> (PathBuf, PathBuf) {
     (path, saved)
 }
 
-/// Every command that writes refuses the target, and says why in these words; nothing is changed.
+/// Asserts that every command that writes refuses the target, says why in these words, and changes nothing.
 fn expect_refusals(commands: &[&[&str]], target: &Path, saved: &Path, words: &str) {
     let before = std::fs::read(target).unwrap();
     for command in commands {
@@ -109,7 +109,7 @@ impl Drop for Sleeper {
 struct Loop(String);
 
 impl Loop {
-    /// The loop device that shows a file; `None` where there are none, or who runs this may not make one.
+    /// Returns a loop device that shows a file; `None` if there are none here, or the user must not make one.
     fn of(file: &Path, options: &[&str]) -> Option<Self> {
         if !rustix::process::geteuid().is_root() || !Path::new("/dev/loop-control").exists() {
             return None;
@@ -149,7 +149,7 @@ fn an_image_that_a_loop_device_shows() {
     provision(&["remove", "-q"], &path).success();
 }
 
-/// A disk whose partition node is there, whether the kernel reads GPTs or not.
+/// Returns a disk whose partition node is there, whether the kernel reads GPTs or not.
 fn disk_with_partition(image: &Path, options: &[&str]) -> Option<(Loop, String)> {
     let disk = Loop::of(image, options)?;
     let told = Command::new("partx").arg("--update").arg(disk.path()).status().unwrap();

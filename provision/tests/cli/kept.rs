@@ -42,7 +42,7 @@ fn shell(command: &str) -> std::process::Output {
     Command::new("sh").arg("-c").arg(command).output().unwrap()
 }
 
-/// The end of the last partition of an image.
+/// Returns the end of the last partition of an image.
 fn partitions_end(path: &Path) -> u64 {
     let shown = provision(&["show", "--json"], path).success();
     let document: serde_json::Value = serde_json::from_slice(&shown.get_output().stdout).unwrap();
@@ -112,7 +112,7 @@ fn a_shortened_device_keeps_its_partitions() {
     }
 }
 
-/// Every command that writes, with a backup of the image for `restore`.
+/// Returns every command that writes, with a backup of the image for `restore`.
 fn writing(backup: &str) -> [Vec<&str>; 6] {
     [
         vec!["init", "--force"],
@@ -230,7 +230,7 @@ fn a_swap_area_on_the_whole_disk_is_given_up_only_by_force_and_saved() {
     }
 }
 
-/// Puts a copy of what stands at a fixed place to another one.
+/// Copies the bytes of a fixed place to another offset.
 fn put_copy(file: &File, which: Which, at: u64, sequence: u64) {
     let bytes = page(file, which.offset().0);
     let (_, superblock) = SuperBlock::decode(&bytes, which.offset()).unwrap();
@@ -572,7 +572,7 @@ fn xen_gets_no_data_of_somebody_elses_silently() {
     wipe(0, 34 * 512);
     wipe(SIZE - 33 * 512, 33 * 512);
     restore(&path, &[saved, "-q", "--dry-run"]).success();
-    // Without any copy nobody can tell whose the bytes are.
+    // Without any copy the owner of the bytes is unknown.
     wipe(0, usize::try_from(2 * MIB).unwrap());
     let before = std::fs::read(&path).unwrap();
     refused(restore(&path, &[saved, "-q"]));
@@ -595,7 +595,7 @@ fn what_lies_where_a_cut_device_gets_its_backup_table_is_not_lost_silently() {
         let ended = provision(&[command, "-q"], &path);
         assert!(std::fs::read(&path).unwrap() == before, "{command}");
         ended.code(if command == "remove" { 3 } else { 5 });
-        // A byte before that, nothing is in the way.
+        // With one byte less, nothing is in the way.
         file.write_all_at(b"xx\0", end - 33 * 512 - 2).unwrap();
         file.write_all_at(&[0; 32 * 512], end - 32 * 512).unwrap();
         if command == "remove" {

@@ -34,7 +34,7 @@ impl Images {
         self.0.path().join(name)
     }
 
-    /// An image with these contents.
+    /// Returns an image with these contents.
     fn with(&self, name: &str, size: u64, contents: &[(u64, &[u8])]) -> PathBuf {
         use std::os::unix::fs::FileExt as _;
         let path = self.path(name);
@@ -46,7 +46,7 @@ impl Images {
         path
     }
 
-    /// The one backup that was made of an image.
+    /// Returns the one backup that was made of an image.
     fn only_backup_of(&self, name: &str) -> PathBuf {
         let prefix = format!("{name}.");
         let files = std::fs::read_dir(self.0.path())
@@ -61,7 +61,7 @@ impl Images {
         backup
     }
 
-    /// An image that is prepared.
+    /// Returns an image that is prepared.
     fn prepared(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         provision(&["init", "-q", "--size", "64M"], &path).success();
@@ -88,7 +88,7 @@ fn restore(target: &Path, arguments: &[&str]) -> assert_cmd::assert::Assert {
         .assert()
 }
 
-/// What the program wrote to its standard error, which must be one sentence on one line that names the target.
+/// Returns what the program wrote to its standard error, which must be one sentence on one line that names the target.
 fn sentence(assert: &assert_cmd::assert::Assert, target: &Path) -> String {
     let said = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert_eq!(said.lines().count(), 1, "{said}");

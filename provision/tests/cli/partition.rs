@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Where the partitions are that `two` makes: behind 8 MiB reserved at 2 MiB.
 const PARTITIONS: [(u64, u64); 2] = [(10 * MIB, 16 * MIB), (26 * MIB, 32 * MIB)];
 
-/// An image with two partitions, full of bytes that are not zero.
+/// Returns an image with two partitions, full of bytes that are not zero.
 fn two(images: &Images) -> PathBuf {
     let path = images.path("image");
     let arguments = [
@@ -36,7 +36,7 @@ fn zeros(path: &Path, offset: u64, size: u64) {
     file.write_all_at(&vec![0; size as usize], offset).unwrap();
 }
 
-/// The first and the last byte that differ.
+/// Returns the first and the last byte that differ.
 fn changed(before: &[u8], after: &[u8]) -> Option<(u64, u64)> {
     assert_eq!(before.len(), after.len());
     // Whole pages first: these are tens of MiB.
@@ -120,7 +120,7 @@ fn fsdax_writes_an_info_block_over_zeros_only_and_once() {
     assert!(sentence(&refused, &path).contains("is not blank"));
     assert_eq!(fs::read(&path).unwrap(), full);
 
-    // The advice works; a byte within what fsdax hides is enough, one behind it is none of its business.
+    // The advice works. One byte within the hidden bytes leads to it; a byte behind them does not.
     zeros(&path, start, 2 * MIB - 1);
     provision(&["fsdax", "--partition", "2"], &path).code(3);
     provision(&["wipe", "--yes", "--partition", "2"], &path).success();

@@ -1,5 +1,5 @@
-//! Every cut-off point: whatever part of an operation's writes has reached the medium, the device shows the old state or the new
-//! one, whole.
+//! Every cut-off point: with every part of an operation's writes on the medium, the device shows either the old state or the new one,
+//! complete.
 
 #![allow(
     clippy::unwrap_used,

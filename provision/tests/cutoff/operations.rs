@@ -109,7 +109,7 @@ fn prepared() -> Vec<u8> {
     bytes
 }
 
-/// A small, seeded source of random numbers (xorshift64*).
+/// Returns a small, seeded source of random numbers (xorshift64*).
 fn random(mut state: u64) -> impl FnMut() -> u64 {
     move || {
         state ^= state >> 12;
@@ -183,7 +183,7 @@ fn init_again(bytes: &Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-/// An interrupted first preparation is taken up again without `--force`: what it has left is ours.
+/// An interrupted first preparation can be repeated without `--force`: the bytes that it has left are ours.
 #[test]
 fn init_again_after_an_interrupted_one() {
     let before = blank();
@@ -222,7 +222,7 @@ fn init_again_after_an_interrupted_one() {
     assert!(unprepared > 100, "{unprepared} of {seen}");
 }
 
-/// What is left of a device that was in use is not taken for that.
+/// The rest of a device that was in use does not count as an interrupted preparation.
 #[test]
 fn what_has_only_lost_its_tables_is_not_prepared_again() {
     let mut bytes = prepared();
@@ -306,7 +306,7 @@ fn removal() {
     cut_off("remove", &before, &remove_plan(&before), true);
 }
 
-/// A prepared device whose first partition is gone, so that there is room to grow.
+/// Returns a prepared device whose first partition is gone, so that there is room to grow.
 fn with_room() -> Vec<u8> {
     let bytes = blank();
     let bytes = applied(&bytes, &init_plan(&bytes, &request(1, &["4M:a", "rest:b"])));

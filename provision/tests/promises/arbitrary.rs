@@ -35,11 +35,11 @@ pub(crate) struct Theirs {
     pub(crate) entries_after: u64,
     /// Usable blocks that are left out at the start and at the end.
     pub(crate) unusable: (u64, u64),
-    /// Whether the last usable block is the last but one of the device, so that there is no room for a backup table.
+    /// Whether the last usable block is the one before the device's last, so that there is no room for a backup table.
     pub(crate) no_room: bool,
     /// The partitions: 4 KiB blocks that are free before each, and its size in 4 KiB blocks.
     pub(crate) partitions: Vec<(u64, u64)>,
-    /// Whether there are super blocks, with an area of so many superpages.
+    /// The super blocks, if any: the area's number of superpages.
     pub(crate) reserved: Option<u64>,
 }
 
@@ -213,7 +213,7 @@ impl Theirs {
         } else {
             last - blocks - 1 - self.unusable.1
         };
-        // The first partition leaves room for a reservation if there is to be one.
+        // The first partition leaves room for a reservation if the device gets one.
         let room = self.reserved.map_or(0, |superpages| (2 + 2 * superpages) * MIB / block);
         let mut next = first_usable.max(room);
         let mut entries = Vec::new();
@@ -304,7 +304,7 @@ fn protective_mbr(disk: &Disk, block: u64) {
     disk.put(510, &[0x55, 0xaa]);
 }
 
-/// What stands at a copy's fixed place, if that is a valid copy.
+/// Returns what stands at a copy's fixed place, if that is a valid copy.
 fn copy(disk: &Disk, which: Which) -> Option<([u8; COPY_SIZE], SuperBlock)> {
     let page = disk.page(which.offset().0);
     let (_, superblock) = SuperBlock::decode(&page, which.offset()).ok()?;

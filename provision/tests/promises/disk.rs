@@ -19,7 +19,7 @@ pub(crate) struct Disk {
     written: RefCell<Vec<DeviceRange>>,
 }
 
-/// The parts of `offset..offset + length` that lie in one page each: the page, where in it, where in the whole.
+/// Returns the parts of `offset..offset + length` that lie in one page each: the page, where in it, where in the whole.
 fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
@@ -94,7 +94,7 @@ impl Disk {
         self.resize(self.size);
     }
 
-    /// Where it was written to since it was last asked.
+    /// Returns where it was written to since it was last asked.
     pub(crate) fn take_written(&self) -> Vec<DeviceRange> {
         std::mem::take(&mut *self.written.borrow_mut())
     }
@@ -103,7 +103,8 @@ impl Disk {
         inspect(self, lba_size).unwrap()
     }
 
-    /// The partitions of every valid table: at the start, where that one says its backup is, in the last block; of either block size.
+    /// Returns the partitions of every valid table: at the start, where that one says its backup is, in the last block; of either block
+    /// size.
     pub(crate) fn partitions(&self) -> Vec<DeviceRange> {
         let mut partitions = Vec::new();
         for lba_size in [LbaSize::B512, LbaSize::B4096] {

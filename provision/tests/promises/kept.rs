@@ -66,7 +66,7 @@ impl Command {
 struct Case {
     size: u64,
     lba_size: LbaSize,
-    /// Whether it is a block device, which has a block size of its own.
+    /// Whether it is a block device, which has a block size.
     device: bool,
     origin: Origin,
     events: Vec<Event>,
@@ -89,7 +89,7 @@ prop_compose! {
     }
 }
 
-/// The entries in use, each with its number.
+/// Returns the entries in use, each with its number.
 fn entries(inspection: &Inspection) -> Option<Vec<(usize, GPTPartitionEntry)>> {
     let used = |entries: &[GPTPartitionEntry]| {
         let numbered = entries.iter().cloned().enumerate();
@@ -98,7 +98,7 @@ fn entries(inspection: &Inspection) -> Option<Vec<(usize, GPTPartitionEntry)>> {
     inspection.table().map(|table| used(&entries_of(table).unwrap()))
 }
 
-/// Whether a copy that a reader sees must not be changed by this version.
+/// Returns whether a copy that a reader sees must not be changed by this version.
 fn is_of_a_newer_version(inspection: &Inspection) -> bool {
     inspection.copies.iter().any(|copy| match copy.reading {
         Reading::Valid(superblock) | Reading::Foreign(superblock) => superblock.features.read_only != 0,
@@ -106,7 +106,7 @@ fn is_of_a_newer_version(inspection: &Inspection) -> bool {
     })
 }
 
-/// What follows the known fields in the copies at their fixed places.
+/// Returns what follows the known fields in the copies at their fixed places.
 fn rests(disk: &Disk) -> Vec<Vec<u8>> {
     Which::BOTH
         .iter()
@@ -150,7 +150,7 @@ fn run(case: &Case, done: &RefCell<BTreeMap<&'static str, u32>>) -> Result<(), T
     let after = disk.inspect(own);
     let expected = match case.command {
         Command::Remove => State::Unprepared,
-        // With --force, the backup of what was no layout of ours is that again.
+        // With --force, the backup of a foreign layout restores that layout.
         Command::Restore if case.force => after.state,
         _ => State::Prepared,
     };
@@ -209,7 +209,7 @@ fn what_is_not_refused_keeps_its_promise() {
     }
 }
 
-/// What stands in block 0 is given up, the valid primary table behind it is not. The property found it.
+/// The caller gives up the bytes in block 0, but not the valid primary table behind it. The property found this case.
 #[test]
 fn a_repair_by_force_goes_by_the_primary_table() {
     let repair_of_a_foreign_block_0 = Case {

@@ -1,4 +1,4 @@
-//! Every command on arbitrary devices: what it does not refuse keeps its promise, and nobody else's bytes are written.
+//! Every command on arbitrary devices: if it does not refuse, it keeps its promise, and it writes only its own bytes.
 
 #![allow(
     clippy::unwrap_used,

@@ -15,7 +15,7 @@ use xen_pmem_provision::step::Step;
 const SIZE: u64 = 20 * MIB;
 const PRIMARY_ENTRIES_AT: u64 = (2 + 100) * 512;
 
-/// A device of another tool, prepared; the primary table's entries stand away from its header.
+/// Returns a device of another tool, prepared; the primary table's entries stand away from its header.
 fn disk() -> Disk {
     Origin::Theirs(Theirs {
         entries: 128,
@@ -57,7 +57,7 @@ fn a_step_touches_nothing_of_anybody_else() {
     let first = table.partitions()[0].range.base().0;
     let end = table.partitions()[1].range.end().0;
     let area = |offset, size| DeviceRange::clamped(DeviceOffset(offset), Bytes(size));
-    // Where nothing of ours belongs: the gap, the reserved area, beyond the end, across the border of a place.
+    // Places outside of this format: the gap, the reserved area, beyond the end, across the border of a place.
     for (offset, length) in [
         (256 << 10, 512),
         (3 * MIB, 512),

@@ -56,7 +56,7 @@ impl Arguments {
     }
 }
 
-/// What became of all devices.
+/// The outcome for all devices.
 #[derive(Serialize)]
 struct Document {
     schema: u32,
@@ -64,7 +64,7 @@ struct Document {
     devices: Vec<Device>,
 }
 
-/// What became of one device.
+/// The outcome for one device.
 #[derive(Serialize)]
 struct Device {
     device: String,
@@ -160,7 +160,7 @@ struct Seen {
     unreadable: bool,
 }
 
-/// Looks at all devices even if some are asked for: two with the same UUID are to be noticed.
+/// Looks at all devices even if the caller names some: two with the same UUID must be noticed.
 fn look(arguments: &Arguments) -> Result<Seen, Failure> {
     let when = if arguments.early { When::Early } else { When::Late };
     if let Some(path) = &arguments.from {
@@ -187,7 +187,7 @@ fn look(arguments: &Arguments) -> Result<Seen, Failure> {
     })
 }
 
-/// Has a service's journal know why a device is not reported. On a terminal it is told otherwise.
+/// Logs to the journal why a device was not reported; on a terminal the normal output says so.
 fn journal(device: &document::Device, refusal: &Refusal) {
     let name = &device.device;
     let told = refusal.told();
@@ -199,8 +199,7 @@ fn journal(device: &document::Device, refusal: &Refusal) {
     }
 }
 
-/// The exit code for all devices together: the worst of those that are worth one. An ordinary disk beside a prepared one is no
-/// failure.
+/// Returns the exit code for all devices together: the worst of their failures. An ordinary disk beside a prepared one is not a failure.
 fn overall(devices: &[Device], unreadable: bool, arguments: &Arguments) -> ExitStatus {
     let any = |status: ExitStatus| devices.iter().any(|device| device.status == status);
     let asked = !arguments.devices.is_empty();
@@ -219,7 +218,7 @@ fn overall(devices: &[Device], unreadable: bool, arguments: &Arguments) -> ExitS
     }
 }
 
-/// That nothing was reported, and what to do.
+/// Says that nothing was reported, and what to do.
 fn nothing(devices: &[Device]) -> String {
     match devices {
         [] => "there is no persistent memory here: nothing to report".to_owned(),

@@ -62,8 +62,8 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     Ok(status)
 }
 
-/// Whether Linux makes regions of CXL memory here: not where the processor says that there is a hypervisor, because then the caches cannot
-/// be flushed (Linux `arch/x86/mm/pat/set_memory.c`, `cpu_cache_has_invalidate_memregion`).
+/// Returns whether Linux makes regions of CXL memory here: not where the processor says that there is a hypervisor, because then the caches
+/// cannot be flushed (Linux `arch/x86/mm/pat/set_memory.c`, `cpu_cache_has_invalidate_memregion`).
 fn makes_cxl_regions() -> bool {
     let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let flags = processors.lines().find(|line| line.starts_with("flags"));

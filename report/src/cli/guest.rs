@@ -12,7 +12,7 @@ use std::path::Path;
 use xen_pmem_cli::exit::{ExitStatus, Exits as _};
 use xen_pmem_cli::{Failure, Flags};
 
-/// The way this works, and what it lacks.
+/// How this works, and what it lacks.
 const ABOUT: &str = "\
 Debian's own Xen can map a partition into a PVH guest (`iomem=`), and Linux in the guest takes the ACPI tables that describe it from \
 an archive in front of its initramfs. `claim` has Dom0's kernel hold the partition, so that nothing else can use it, writes the \
@@ -52,12 +52,12 @@ fn device_mapper() -> Result<DeviceMapper, Failure> {
     DeviceMapper::open().map_err(Failure::failed)
 }
 
-/// Why the device-mapper does not do something with what is called `name`.
+/// Returns why the device-mapper does not do something with what is called `name`.
 fn refused(name: &str, error: &Error) -> Failure {
     Failure::new(error.exit_status(), format!("{name}: {}", error.told()))
 }
 
-/// The names of the domains that there are.
+/// Returns the names of the domains that there are.
 fn domain_names() -> Result<BTreeSet<String>, Failure> {
     Ok(domains::of_host()?)
 }

@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
         bus.bind_regions().map_err(Failure::failed)?;
         bus.bind_namespaces().map_err(Failure::failed)?;
     } else if Hypercall::open().and_then(|mut xen| xen.registered())?.is_some() {
-        // What is there already was reported before, or comes too late.
+        // A device that is bound already was reported before, or comes too late.
         bus.settle();
         bus.set_autoprobe(false).map_err(Failure::failed)?;
     } else {

@@ -17,7 +17,7 @@ use xen_pmem_nvdimm::sysfs::SysfsRoot;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {}
 
-/// All reservations that anybody knows of.
+/// All reservations that are known to the devices, XenStore or the hypervisor.
 #[derive(Serialize)]
 struct Document {
     schema: u32,
@@ -68,7 +68,7 @@ impl From<status::Reservation> for Reservation {
 }
 
 impl Reservation {
-    /// The same, with those of all claims that are on its partitions.
+    /// Returns the same, with those of all claims that are on its partitions.
     fn with_guests(mut self, claims: &[Claim]) -> Self {
         let own = claims
             .iter()
@@ -107,7 +107,7 @@ pub(crate) fn run(_: &Arguments, flags: Flags) -> Result<ExitStatus, Failure> {
     })
 }
 
-/// What a scan, XenStore and the hypervisor say, side by side.
+/// Returns what a scan, XenStore and the hypervisor say, side by side.
 pub(crate) fn compared(scan: &Scan, published: &[Published], hypervisor: &Hypervisor) -> Vec<status::Reservation> {
     let reports: Vec<_> = report::of_all(&scan.devices)
         .into_iter()
@@ -116,7 +116,7 @@ pub(crate) fn compared(scan: &Scan, published: &[Published], hypervisor: &Hyperv
     status::compare(&reports, published, hypervisor)
 }
 
-/// Asks the hypervisor. That there is no way to it is shown, and keeps nobody from seeing the rest.
+/// Asks the hypervisor. If that is impossible, the document says so and still has the rest.
 fn hypervisor() -> Result<Hypervisor, Failure> {
     match Hypercall::open() {
         Ok(mut hypercall) => Ok(hypervisor_of(Some(hypercall.registered()?))),
@@ -127,7 +127,7 @@ fn hypervisor() -> Result<Hypervisor, Failure> {
     }
 }
 
-/// The hypervisor that gave this answer, if it gave any.
+/// Returns the hypervisor that gave this answer, if it gave any.
 pub(crate) fn hypervisor_of(answer: Option<Option<Vec<Registered>>>) -> Hypervisor {
     match answer {
         None => Hypervisor::Unknown,
@@ -136,7 +136,7 @@ pub(crate) fn hypervisor_of(answer: Option<Option<Vec<Registered>>>) -> Hypervis
     }
 }
 
-/// A table, and below it what is wrong.
+/// Returns a table, and below it what is wrong.
 fn text(document: &Document) -> String {
     if document.reservations.is_empty() {
         return "nothing is published and nothing is prepared\n".to_owned();

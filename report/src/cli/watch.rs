@@ -102,7 +102,7 @@ struct Watch {
     lines: Vec<Line>,
 }
 
-/// What is known of a report that was told.
+/// The facts about a report that was made.
 #[derive(Clone, Copy)]
 enum Known {
     /// It was taken, and this is what the hypervisor said.
@@ -122,7 +122,7 @@ impl Watch {
         }
     }
 
-    /// Has the sinks know of exactly these devices. What could not be read is not taken for gone.
+    /// Reports exactly these devices to the sinks and withdraws all others. A device that could not be read stays as it was.
     fn reconcile(&mut self, devices: &[Device], all_read: bool) -> Result<(), Failure> {
         let _turn = take_turn()?;
         let mut sinks = match self.sinks.take() {

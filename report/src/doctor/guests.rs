@@ -33,7 +33,7 @@ pub enum Hypervisor {
     Maps,
 }
 
-/// Whether guests can be given partitions, and whether claims are left over from guests that are gone.
+/// Returns whether guests can be given partitions, and whether claims are left over from guests that are gone.
 pub fn steps(found: &Found) -> Vec<Step> {
     let note = |what: String, hint: &str| Step::new(NAME, Grade::Note, what).hint(hint);
     let mut steps = Vec::new();

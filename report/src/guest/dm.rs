@@ -18,7 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const CONTROL: &str = "/dev/mapper/control";
 /// `DM_IOCTL`.
 const GROUP: u8 = 0xfd;
-/// What fits into a request and its answer: all names of some two hundred devices.
+/// The size of a request and its answer: room for the names of about two hundred devices.
 const ROOM: usize = 64 << 10;
 /// `DM_BUFFER_FULL_FLAG`: the answer did not fit.
 const BUFFER_FULL: u32 = 1 << 8;
@@ -116,7 +116,7 @@ fn put(field: &mut [u8], text: &str) -> Result<(), Errno> {
     Ok(())
 }
 
-/// The text before the first NUL.
+/// Returns the text before the first NUL.
 fn text(field: &[u8]) -> String {
     let text = field.split(|byte| *byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()
@@ -128,8 +128,9 @@ struct Call<'r> {
     request: &'r mut Request,
 }
 
-// SAFETY: the opcode is `_IOWR(DM_IOCTL, command, struct dm_ioctl)`, and `as_ptr` gives a pointer to such a structure, aligned to 8, of
-// which the kernel reads and writes `data_size` bytes: `Request::new` has made it that large. Every value of the bytes is a request.
+// SAFETY: the opcode is `_IOWR(DM_IOCTL, command, struct dm_ioctl)`, and `as_ptr` gives a pointer to such a structure, aligned to 8. The
+// kernel reads and writes its first `data_size` bytes: `Request::new` has made it that large. Every value of the bytes is a valid
+// request.
 unsafe impl Ioctl for Call<'_> {
     type Output = ();
     const IS_MUTATING: bool = true;
@@ -201,11 +202,11 @@ impl DeviceMapper {
     }
 
     fn call(&self, command: Command, request: &mut Request) -> Result<(), Errno> {
-        // SAFETY: the commands read and write nothing of this process but the request (see `Call`).
+        // SAFETY: the commands read and write only the request in this process's memory (see `Call`).
         unsafe { ioctl(&self.0, Call { command, request }) }
     }
 
-    /// Has the kernel hold a partition. It is read-only from then on.
+    /// Makes the kernel hold a partition, which is read-only from then on.
     ///
     /// # Errors
     ///
@@ -242,7 +243,7 @@ impl DeviceMapper {
     ///
     /// # Errors
     ///
-    /// If there is no such claim, or the kernel refuses.
+    /// If the claim does not exist, or the kernel refuses.
     pub fn release(&self, claim: &Claim) -> Result<(), Error> {
         let what = "release it";
         let failed = |errno: Errno| Error::Command {
@@ -259,7 +260,7 @@ impl DeviceMapper {
         })
     }
 
-    /// All claims there are.
+    /// Returns all claims there are.
     ///
     /// # Errors
     ///
@@ -297,7 +298,7 @@ fn protect(node: &Path, on: bool) -> Result<(), Error> {
     })
 }
 
-/// The names of claims in a list of devices; `None` if the list is not whole.
+/// Returns the names of claims in a list of devices; `None` if the list is not whole.
 fn names(answer: &Request) -> Option<Vec<String>> {
     let header = answer.header()?;
     if header.flags & BUFFER_FULL != 0 {
@@ -324,7 +325,7 @@ fn names(answer: &Request) -> Option<Vec<String>> {
     }
 }
 
-/// A table that is one device from its start on.
+/// Returns a table that is one device from its start on.
 fn linear((major, minor): (u32, u32), sectors: u64) -> Result<Vec<u8>, Errno> {
     let mut kind = [0; 16];
     put(&mut kind, "linear")?;

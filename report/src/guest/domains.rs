@@ -9,7 +9,7 @@ use xenstore_rs::unix::XsUnix;
 /// Where XenStore has a directory for each domain.
 const ROOT: &str = "/local/domain";
 
-/// The names of all domains of this host.
+/// Returns the names of all domains of this host.
 ///
 /// # Errors
 ///
@@ -18,7 +18,7 @@ pub fn of_host() -> Result<BTreeSet<String>, Error> {
     names(&XsUnix::new().map_err(Error::Connect)?)
 }
 
-/// The names of all domains.
+/// Returns the names of all domains.
 ///
 /// # Errors
 ///

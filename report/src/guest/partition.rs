@@ -37,12 +37,12 @@ pub enum Error {
     /// It is in use.
     #[error(transparent)]
     Use(#[from] claim::Error),
-    /// sysfs does not say what it should.
+    /// sysfs lacks an attribute, or it has an unexpected value.
     #[error(transparent)]
     Sysfs(#[from] SysfsError),
 }
 
-/// The partition whose node is `path`.
+/// Returns the partition whose node is `path`.
 ///
 /// # Errors
 ///

@@ -17,7 +17,7 @@ pub struct Placed {
 }
 
 impl Placed {
-    /// The entry of `iomem=` in the guest's configuration: frame numbers, all hexadecimal. `None` if it is not made of whole pages.
+    /// Returns the entry of `iomem=` in the guest's configuration: frame numbers, all hexadecimal. `None` if it is not made of whole pages.
     pub fn iomem(&self) -> Option<String> {
         let frame = |address: PhysAddr| {
             let is_page = address.is_aligned(PAGE) && self.machine.size().is_aligned(PAGE);

@@ -14,10 +14,11 @@ use xen_pmem_nvdimm::nfit::Table;
 
 /// Where Linux looks for tables.
 const FOLDER: &str = "kernel/firmware/acpi";
-/// An archive ends with its last block of so many bytes.
+/// An archive is a multiple of this number of bytes long.
 const BLOCK: usize = 512;
 
-/// The archive for a guest with these partitions. Their serial numbers follow from what they are, so that they are the same at each boot.
+/// Returns the archive for a guest with these partitions. Their serial numbers follow from what they are, so that they are the same at each
+/// boot.
 ///
 /// # Errors
 ///
@@ -64,7 +65,7 @@ fn entry(archive: &mut Vec<u8>, inode: &mut u32, name: &str, kind: ModeFileType,
     Ok(())
 }
 
-/// The definition block: `ACPI0012` with a child for each of `count` NVDIMMs, whose `_ADR` is its handle in the NFIT.
+/// Returns the definition block: `ACPI0012` with a child for each of `count` NVDIMMs, whose `_ADR` is its handle in the NFIT.
 fn ssdt(count: u16) -> Vec<u8> {
     let addresses: Vec<(String, Name)> = (1..=count)
         .map(|handle| (format!("N{handle:03X}"), Name::new("_ADR".into(), &handle)))

@@ -1,7 +1,8 @@
 //! Keeps Dom0 from writing to a partition through its node.
 //!
-//! The kernel lets nobody mount, format or hold what a claim holds. A loop device is the exception: it opens what it shows without
-//! claiming it, and `mount -o offset=` makes one. So what is claimed is read-only as well. Guests write to the memory itself.
+//! The kernel refuses to mount, format or hold a partition that a claim holds. A loop device is the exception: it opens its backing device
+//! without a claim, and `mount -o offset=` makes one. So a claimed partition is read-only as well. Guests are not affected: they write to
+//! the memory itself.
 
 use rustix::ioctl::{Opcode, Setter, ioctl, opcode};
 use std::fs::File;

@@ -25,7 +25,7 @@ const DRY_RUN: u32 = 1;
 
 /// The operations of a hypervisor that has said that it has them.
 ///
-/// This is the only way to a [`Request`]: the numbers have no other place, and nobody sends one on a guess.
+/// This is the only way to make a [`Request`]: nothing else knows the numbers, so no operation is sent on a guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operations {
     /// Registers a range of persistent memory.
@@ -70,12 +70,12 @@ const _: () = {
 };
 
 impl Operations {
-    /// The operations of a hypervisor whose [`NODE`] holds this version. `None` if this module does not know the version.
+    /// Returns the operations of a hypervisor whose [`NODE`] holds this version. `None` if this module does not know the version.
     pub fn of(version: u32) -> Option<Self> {
         (version == VERSION).then_some(Self { add: 67, get: 68 })
     }
 
-    /// The request to register a range.
+    /// Returns the request to register a range.
     pub fn to_add(self, region: Region) -> Request {
         Request {
             command: self.add,
@@ -84,7 +84,7 @@ impl Operations {
         }
     }
 
-    /// The request for the range that was registered as number `index`.
+    /// Returns the request for the range that was registered as number `index`.
     pub fn to_get(self, index: u32) -> Request {
         Request {
             command: self.get,
@@ -98,14 +98,14 @@ impl Operations {
 }
 
 impl Request {
-    /// What Xen wrote back.
+    /// Returns what Xen wrote back.
     pub fn answer(&self) -> &Region {
         &self.region
     }
 }
 
 impl Region {
-    /// A range and its reserved area.
+    /// Returns a range and its reserved area.
     pub fn new(range: FrameRange, reserved: FrameRange) -> Self {
         Self {
             range_start: range.first().0,
@@ -116,27 +116,27 @@ impl Region {
         }
     }
 
-    /// The same, to be checked only.
+    /// Returns the same, to be checked only.
     pub fn dry_run(self) -> Self {
         Self { flags: DRY_RUN, ..self }
     }
 
-    /// The range; `None` if it ends before it begins.
+    /// Returns the range; `None` if it ends before it begins.
     pub fn range(&self) -> Option<FrameRange> {
         FrameRange::new(Frame(self.range_start), Frame(self.range_end))
     }
 
-    /// The reserved area; `None` if it ends before it begins.
+    /// Returns the reserved area; `None` if it ends before it begins.
     pub fn reserved(&self) -> Option<FrameRange> {
         FrameRange::new(Frame(self.reserved_start), Frame(self.reserved_end))
     }
 
-    /// How many frames of the reserved area Xen needs.
+    /// Returns how many frames of the reserved area Xen needs.
     pub fn frames_needed(&self) -> u64 {
         self.frames_needed
     }
 
-    /// How many frames of the reserved area Xen uses.
+    /// Returns how many frames of the reserved area Xen uses.
     pub fn frames_used(&self) -> u64 {
         self.frames_used
     }
@@ -148,7 +148,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// The value of a `#define` in a header, or in a patch that adds it.
+    /// Returns the value of a `#define` in a header, or in a patch that adds it.
     fn defined(text: &str, name: &str) -> Vec<String> {
         text.lines()
             .filter_map(|line| {

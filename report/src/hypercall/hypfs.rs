@@ -30,7 +30,7 @@ pub(super) struct Node {
 const _: () = assert!(size_of::<Node>() == 16);
 
 impl Node {
-    /// The number in it. `None` if it is not an unsigned integer of 32 bits.
+    /// Returns the number in it. `None` if it is not an unsigned integer of 32 bits.
     pub(super) fn unsigned(&self) -> Option<u32> {
         let is_number = self.kind == UNSIGNED && self.encoding == PLAIN && self.content_length == 4;
         is_number.then_some(self.content)

@@ -76,10 +76,9 @@ impl Privcmd {
     }
 }
 
-/// The number by which the hypervisor knows a place in the page.
+/// Returns the number by which the hypervisor knows a place in the page.
 ///
-/// Exposed, for the hypervisor writes through this number: without that the compiler may take what it reads back for what it has
-/// written.
+/// Exposed, because the hypervisor writes through this number: otherwise the compiler may assume that the bytes are unchanged.
 fn address<T>(place: *mut T) -> Result<u64, Errno> {
     u64::try_from(place.expose_provenance()).map_err(|_| Errno::OVERFLOW)
 }
@@ -93,7 +92,8 @@ impl Transport for Privcmd {
         let name: *mut u8 = self.page.as_mut_ptr();
         // SAFETY: `page` is a mapping of `BUFFER` bytes, more than `ANSWER`.
         let answer: *mut Node = unsafe { name.add(ANSWER) }.cast();
-        // SAFETY: `path` is at most as long as the page's first half, which is writable, and is not part of it. Nobody else has the page.
+        // SAFETY: `path` is at most as long as the page's first half, which is writable, and does not overlap it. Nothing else uses the
+        // page.
         unsafe { name.copy_from_nonoverlapping(path.as_ptr(), path.len()) };
         let length = |bytes: usize| u64::try_from(bytes).map_err(|_| Errno::OVERFLOW);
         let call = Call {
@@ -122,7 +122,7 @@ impl Transport for Privcmd {
 
     fn platform_op(&mut self, request: &mut Request) -> Result<(), Errno> {
         let argument: *mut Request = self.page.as_mut_ptr().cast();
-        // SAFETY: `page` is a writable mapping of `BUFFER` bytes, aligned to as many, and a request is shorter. Nobody else has it.
+        // SAFETY: `page` is a writable mapping of `BUFFER` bytes, aligned to as many, and a request is shorter. Nothing else uses it.
         unsafe { argument.write(*request) };
         let call = Call {
             op: HYPERVISOR_PLATFORM_OP,

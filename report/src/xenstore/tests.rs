@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use xen_pmem_discover::document::{Device, Partition};
 use xen_pmem_nvdimm::platform::{Health, PersistenceDomain};
 
-/// A store in memory that keeps the order of what was changed, and can fail after so many changes.
+/// A store in memory that keeps the order of changes, and can fail after a number of them.
 #[derive(Default)]
 struct Memory {
     nodes: RefCell<BTreeMap<String, String>>,
@@ -136,7 +136,7 @@ fn what_the_platform_says_is_published_and_not_missed_in_older_reports() {
         assert_eq!(after[0].nodes.get(name).map(String::as_str), Some(value));
         assert_eq!(before[0].nodes.get(name), None);
     }
-    // What is no longer true is a difference.
+    // A node that is no longer true is a difference.
     assert!(after[0].difference(&Report::of(&quiet).unwrap()).is_some());
 }
 

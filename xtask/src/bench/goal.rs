@@ -10,7 +10,7 @@ pub(super) struct Goal {
 }
 
 impl Goal {
-    /// The ratio of two numbers is at most so much. Of several such ratios the largest counts.
+    /// Returns the ratio of two numbers is at most so much. Of several such ratios the largest counts.
     pub(super) fn ratio(what: &str, ratios: impl IntoIterator<Item = f64>, most: f64) -> Self {
         let worst = ratios.into_iter().fold(0.0, f64::max);
         Self {
@@ -20,7 +20,7 @@ impl Goal {
         }
     }
 
-    /// The largest of some numbers of bytes is below so much.
+    /// Returns the goal that the largest of some numbers of bytes is below `limit`.
     pub(super) fn below(what: &str, bytes: impl IntoIterator<Item = u64>, limit: u64) -> Self {
         let worst = bytes.into_iter().max().unwrap_or_default();
         let mebibytes = |bytes| float(bytes) / float(1 << 20);
@@ -31,7 +31,7 @@ impl Goal {
         }
     }
 
-    /// It takes at most so many seconds.
+    /// Returns the goal that it takes at most `most` seconds.
     pub(super) fn seconds(what: &str, seconds: f64, most: f64) -> Self {
         Self {
             what: what.to_owned(),

@@ -20,7 +20,7 @@ struct Measured {
     system_calls: u64,
 }
 
-/// Ours, and the one that it is to be compared with.
+/// Our value, and the one to compare it with.
 const OURS: &str = "xen-pmem-discover";
 const RIVAL: &str = "ndctl";
 

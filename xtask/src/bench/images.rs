@@ -67,7 +67,8 @@ const LOOKING: &[Contender] = &[
 struct Contest {
     what: &'static str,
     contenders: &'static [Contender],
-    /// Whether some of it is waiting for the disk, or for nothing: it is run a quarter as often then, and the time at work is told, too.
+    /// Whether it waits for the disk, or sleeps, for a part of its time: then it runs a quarter as often, and the page has its time at
+    /// work, too.
     waits: bool,
 }
 
@@ -140,17 +141,17 @@ fn measure(contest: &Contest, ground: &Ground, runs: usize) -> Result<Vec<Row>> 
         .collect())
 }
 
-/// The rows of others on images of the same size.
+/// Returns the rows of others on images of the same size.
 fn others<'a>(row: &'a Row, rows: &'a [Row]) -> impl Iterator<Item = &'a Row> {
     rows.iter().filter(|it| it.size == row.size && !it.contender.ours)
 }
 
-/// The ratio of the time to that of the fastest of the others.
+/// Returns the ratio of the time to that of the fastest of the others.
 fn ratio(row: &Row, rows: &[Row]) -> Result<f64> {
     ratio_of(row, rows, |row| Some(row.measured.times.median()))
 }
 
-/// The same of the times at work.
+/// Returns the same of the times at work.
 fn ratio_at_work(row: &Row, rows: &[Row]) -> Result<f64> {
     ratio_of(row, rows, |row| row.measured.at_work.as_ref().map(Samples::median))
 }
@@ -161,7 +162,7 @@ fn ratio_of(row: &Row, rows: &[Row], time: impl Fn(&Row) -> Option<f64>) -> Resu
     Ok(own / fastest)
 }
 
-/// The ratio of a number of system calls to the lowest of the others'.
+/// Returns the ratio of a number of system calls to the lowest of the others'.
 fn ratio_of_calls(row: &Row, rows: &[Row]) -> Result<f64> {
     let fewest = others(row, rows).map(|it| it.measured.traced.calls).min();
     Ok(float(row.measured.traced.calls) / float(fewest.context("there is no other")?))

@@ -1,4 +1,4 @@
-//! What is measured in machines: set up as the scenarios' are, and measured by a program of its own.
+//! Measurements in machines: set up like those of the scenarios, and measured by a separate program.
 
 use super::Part;
 use crate::command;

@@ -9,14 +9,14 @@ pub(super) struct Samples(Vec<u64>);
 impl Samples {
     /// # Errors
     ///
-    /// If there are none.
+    /// If the list is empty.
     pub(super) fn new(mut nanoseconds: Vec<u64>) -> Result<Self> {
         nanoseconds.sort_unstable();
         nanoseconds.first().context("nothing was measured")?;
         Ok(Self(nanoseconds))
     }
 
-    /// The one that so many quarters are below.
+    /// Returns the quartile with this number.
     fn quartile(&self, quarter: usize) -> f64 {
         let index = (self.0.len() * quarter / 4).min(self.0.len() - 1);
         float(self.0.get(index).copied().unwrap_or_default())
@@ -26,12 +26,12 @@ impl Samples {
         self.quartile(2)
     }
 
-    /// Half the distance between the quartiles.
+    /// Returns half the distance between the quartiles.
     fn spread(&self) -> f64 {
         (self.quartile(3) - self.quartile(1)) / 2.0
     }
 
-    /// The median and the spread, in a unit that fits.
+    /// Returns the median and the spread, in a unit that fits.
     pub(super) fn shown(&self) -> String {
         let (unit, digits, nanoseconds) = unit(self.median());
         format!(
@@ -41,20 +41,20 @@ impl Samples {
         )
     }
 
-    /// The shortest and the longest.
+    /// Returns the shortest and the longest.
     pub(super) fn range(&self) -> String {
         let at = |sample: Option<&u64>| time(float(sample.copied().unwrap_or_default()));
         format!("{} to {}", at(self.0.first()), at(self.0.last()))
     }
 }
 
-/// A time in a unit that fits.
+/// Returns a time in a unit that fits.
 pub(super) fn time(nanoseconds: f64) -> String {
     let (unit, digits, of) = unit(nanoseconds);
     format!("{:.digits$} {unit}", nanoseconds / of)
 }
 
-/// A unit that fits, how many digits after the point, and how many nanoseconds it is.
+/// Returns a unit that fits, how many digits after the point, and how many nanoseconds it is.
 fn unit(nanoseconds: f64) -> (&'static str, usize, f64) {
     let (unit, of) = match nanoseconds {
         _ if nanoseconds < 1e6 => ("µs", 1e3),

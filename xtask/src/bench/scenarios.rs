@@ -44,7 +44,7 @@ impl Times {
     }
 }
 
-/// What the last run of `command` has left.
+/// Returns what the last run of `command` has left.
 fn times(which: &str, command: &str) -> Result<Times> {
     let suite = Suite::Trixie.name();
     let path = workspace::e2e("run")?.join(format!("{suite}-{which}.times.json"));

@@ -44,7 +44,7 @@ pub(super) fn reproducible(made: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the tarball has all that the Debian packages have, but for what only Debian wants: a packager of another system finds
+/// Checks that the tarball has all files of the Debian packages except those that only Debian wants: a packager of another system finds
 /// everything there. Xen is not in the tarball: each system builds its own, with the series.
 pub(super) fn complete(made: &[PathBuf]) -> Result<()> {
     step("comparing the tarball with the Debian packages");
@@ -85,7 +85,7 @@ pub(super) fn complete(made: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// All files below a folder.
+/// Returns all files below a folder.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {

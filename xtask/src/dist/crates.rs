@@ -11,8 +11,7 @@ use std::path::Path;
 /// Packages every crate as for a registry, those that never go there too, and builds each from its package alone.
 pub(super) fn check() -> Result<()> {
     step("packaging the crates");
-    // Cargo takes what it once unpacked or built of a version for that version for ever; ours change between two runs. So each
-    // run begins with neither.
+    // Cargo never unpacks or builds a version a second time, but our crates change between two runs. So each run removes both first.
     let folder = workspace::target().join("crates");
     workspace::discard(&folder)?;
     forget_unpacked(&workspace::cargo_home().join("registry/src"), &crates::own()?)?;

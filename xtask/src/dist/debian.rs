@@ -35,7 +35,7 @@ pub(super) struct Place<'a> {
     pub(super) epoch: &'a str,
 }
 
-/// Makes the packages of the crates, of another version if one is given.
+/// Makes the packages of the crates, with another version if the caller names one.
 ///
 /// # Errors
 ///

@@ -30,7 +30,7 @@ pub(super) const NEEDS: &[Need] = &[
 /// What makes manual pages and completions.
 const MANUALS: &str = "xen-pmem-manuals";
 
-/// Makes the Debian packages in `folder`, of another version if one is given.
+/// Makes the Debian packages in `folder`, with another version if the caller names one.
 ///
 /// # Errors
 ///
@@ -111,7 +111,7 @@ fn build_dynamic(root: &Path, build: &Path) -> Result<PathBuf> {
         cargo.args(["--package", package]);
     }
     command::run(&mut cargo)?;
-    // cargo-deb finds it there, wherever the folder of build artefacts is.
+    // cargo-deb looks for it there, in every folder of build artefacts.
     let manual = build.join("release/manual");
     workspace::discard(&manual)?;
     command::run(Command::new(build.join("release").join(MANUALS)).arg(&manual))?;
@@ -121,7 +121,7 @@ fn build_dynamic(root: &Path, build: &Path) -> Result<PathBuf> {
     Ok(manual)
 }
 
-/// The time that everything in a package has: that of the last commit.
+/// Returns the time that everything in a package has: that of the last commit.
 fn epoch(root: &Path) -> Result<String> {
     let time = command::text(
         Command::new("git")

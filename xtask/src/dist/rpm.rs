@@ -124,13 +124,13 @@ fn copy(root: &Path, tools: &tools::Tools, manual: &Path, stage: &Path) -> Resul
     Ok(())
 }
 
-/// The RPMs among all that is made.
+/// Returns the RPMs among all that is made.
 fn among(made: &[PathBuf]) -> Vec<&PathBuf> {
     let is_rpm = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "rpm");
     made.iter().filter(is_rpm).collect()
 }
 
-/// Runs rpmlint, from an environment of Python's of its own.
+/// Runs rpmlint, from its own Python environment.
 ///
 /// # Errors
 ///
@@ -166,7 +166,7 @@ mod tests {
     const DEBIAN_ONLY: [&str; 2] = ["usr/share/lintian/", "usr/share/initramfs-tools/"];
     const RPM_ONLY: [&str; 2] = ["usr/share/licenses/", "usr/lib/systemd/system-preset/"];
 
-    /// From the package's manifest, the assets of a kind of package: where each goes, and its mode.
+    /// Returns the assets of a kind of package from the package's manifest: where each goes, and its mode.
     fn assets(manifest: &str, section: &str, words: fn(&str) -> Vec<&str>) -> BTreeMap<String, (String, String)> {
         let section = manifest
             .split_once(&format!("[package.metadata.{section}]"))

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the tarball has of the repository, at the same paths: all that belongs to the binaries wherever they are packaged.
+/// The files of the repository that the tarball has, at the same paths: those that belong to the binaries on every system.
 const SHIPPED: &[&str] = &[
     "CHANGELOG.md",
     "CONTRIBUTING.md",

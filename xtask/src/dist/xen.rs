@@ -42,7 +42,7 @@ pub(super) fn make(place: &Place<'_>) -> Result<Vec<PathBuf>> {
     VARIANTS.iter().map(make).collect()
 }
 
-/// Whether a file is one of these packages.
+/// Returns whether a file is one of these packages.
 pub(super) fn is_package(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     NAMES.iter().any(|start| name.starts_with(start))

@@ -1,12 +1,12 @@
 //! `cargo xtask xen --each`: the series patch by patch, each built, booted, and asked for its operations.
 //!
-//! Whoever looks for a fault between two versions of Xen gets any of these hypervisors. So each has to build and to boot, and none may
+//! A search for a fault between two versions of Xen may end at each of these hypervisors. So each has to build and to boot, and none may
 //! have the operations without their protection.
 //!
 //! Two more configurations are only compiled: one with Flask and its policy, one without the feature.
 //!
-//! What is done for a patch is not done again while all that it depends on stays the same. The tree goes from patch to patch, so that
-//! each build compiles only what its patch changes. Each configuration has a tree of its own.
+//! The result for a patch stays valid as long as its inputs are the same. The tree goes from patch to patch, so that each build compiles
+//! only what its patch changes. Each configuration has its own tree.
 
 use crate::host::{self, Need};
 use crate::progress::step;
@@ -205,7 +205,7 @@ fn boot(runner: &Path, manifest: &Path, hypervisor: &Path, place: &Path) -> Resu
     )
 }
 
-/// What the last of these patches is called.
+/// Returns what the last of these patches is called.
 fn subject(patches: &[PathBuf]) -> String {
     let name = patches.last().and_then(|patch| patch.file_stem());
     name.unwrap_or_default().to_string_lossy().into_owned()
@@ -219,7 +219,7 @@ fn stamp(source: &Source, texts: &[String], debug: bool) -> String {
     format!("{}\ndebug={debug}\n{:016x}\n", source.name(), hash(texts))
 }
 
-/// A patch's text without its number in the series, `[PATCH v1 n/m]`.
+/// Returns a patch's text without its number in the series, `[PATCH v1 n/m]`.
 fn without_number(text: &str) -> String {
     let Some((before, after)) = text.split_once("Subject: [PATCH") else {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! The form that Xen's maintainers want of a series: its numbering, and the style of what it adds.
+//! The form that Xen's maintainers want of a series: its numbering, and the style of the lines that it adds.
 
 use crate::workspace;
 use crate::xen;
@@ -46,7 +46,7 @@ fn added(patch: &Patch) -> Vec<Added<'_>> {
     lines
 }
 
-/// The lines of all patches for which `wrong` holds.
+/// Returns the lines of all patches for which `wrong` holds.
 fn offending(wrong: impl Fn(&Added<'_>) -> bool) -> Vec<String> {
     let patches = patches();
     let lines = patches.iter().flat_map(added);
@@ -56,7 +56,7 @@ fn offending(wrong: impl Fn(&Added<'_>) -> bool) -> Vec<String> {
         .collect()
 }
 
-/// Whether a line of C assigns to a variable in the condition of an `if` or a `while`.
+/// Returns whether a line of C assigns to a variable in the condition of an `if` or a `while`.
 fn assigns_in_condition(line: &str) -> bool {
     let Some(at) = ["if ( ", "while ( "]
         .iter()
@@ -88,7 +88,7 @@ fn subjects_are_numbered_in_order() {
     }
 }
 
-/// A text with one blank where it has blanks or ends of lines.
+/// Returns a text with one blank where it has blanks or ends of lines.
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

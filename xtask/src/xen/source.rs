@@ -34,14 +34,14 @@ struct Listed {
 
 /// Fetches a release's source package, unless it is there.
 ///
-/// If the mirror does not have the release that the patches are made for, the newest source of the suite takes its place: a mirror
-/// keeps only what its suites refer to. No other release is replaced: it is named in order to be that one.
+/// If the mirror does not have the release that the patches are made for, the newest source of the suite replaces it: a mirror keeps only
+/// what its suites refer to. Other releases are not replaced: a caller that names one wants that one.
 ///
 /// The `.dsc`, which mirrors may lack, is not needed: its only use would be the checksums, and these are known.
 ///
 /// # Errors
 ///
-/// If there is no such release, or if the mirror has nothing to build.
+/// If the release does not exist, or the mirror has no source.
 pub(crate) fn source(release: &str) -> Result<Source> {
     let wanted = own(release, &packages::mirror()?)?;
     let folder = workspace::target().join("xen").join(release).join("source");
@@ -79,7 +79,7 @@ pub(crate) fn source(release: &str) -> Result<Source> {
     Ok(source)
 }
 
-/// The releases that `xen/sources` names.
+/// Returns the releases that `xen/sources` names.
 ///
 /// # Errors
 ///
@@ -94,7 +94,7 @@ pub(crate) fn releases() -> Result<Vec<String>> {
     Ok(releases)
 }
 
-/// The tarballs of a release, on this mirror.
+/// Returns the tarballs of a release, on this mirror.
 fn own(release: &str, mirror: &str) -> Result<Vec<Listed>> {
     let releases = releases()?;
     ensure!(
@@ -120,7 +120,7 @@ fn own(release: &str, mirror: &str) -> Result<Vec<Listed>> {
         .collect()
 }
 
-/// The tarballs that the suite's signed index has.
+/// Returns the tarballs that the suite's signed index has.
 fn newest(apt: &Apt) -> Result<Vec<Listed>> {
     command::output(apt.get().arg("update"))?;
     let listing = command::text(apt.get().args(["--print-uris", "source", "xen"]))?;
@@ -147,13 +147,13 @@ fn fetch(apt: &Apt, files: &[Listed], folder: &Path) -> Result<Vec<Listed>> {
 }
 
 impl Source {
-    /// What it is called: changes with its version.
+    /// Returns its name, which changes with its version.
     pub(crate) fn name(&self) -> String {
         let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         format!("{} {}", name(&self.upstream), name(&self.debian))
     }
 
-    /// The version of Debian's package, for example `4.20.3+127-gc42374a105-0+deb13u1`.
+    /// Returns the version of Debian's package, for example `4.20.3+127-gc42374a105-0+deb13u1`.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl Source {
     }
 }
 
-/// `'address' name size SHA256:checksum`, as apt prints it. Other lines, and files without a SHA-256, are none.
+/// Parses `'address' name size SHA256:checksum`, as apt prints it. `None` for other lines, and for files without a SHA-256.
 fn listed(line: &str) -> Option<Listed> {
     let mut words = line.split_whitespace();
     let address = words.next()?.strip_prefix('\'')?.strip_suffix('\'')?;

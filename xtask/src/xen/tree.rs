@@ -19,9 +19,9 @@ pub(crate) struct Configuration {
     pub(crate) whole: bool,
 }
 
-/// The options that upstream leaves off: the feature, and what it depends on there.
+/// The options that upstream leaves off: the feature, and its dependencies.
 pub(crate) const ON: &[&str] = &["CONFIG_UNSUPPORTED=y", "CONFIG_PMEM=y"];
-/// The same with Flask, which has permissions and hooks of its own for the operations, and its policy.
+/// The same with Flask, which has its own permissions and hooks for the operations, and its policy.
 pub(crate) const FLASK: &[&str] = &[
     "CONFIG_UNSUPPORTED=y",
     "CONFIG_PMEM=y",
@@ -38,7 +38,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The tree in this folder, whatever is there.
+    /// Returns the tree in this folder without a look at it.
     pub(crate) fn at(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -143,12 +143,12 @@ impl Tree {
         Ok(self.folder.join("xen/xen"))
     }
 
-    /// The file with the hypervisor's configuration.
+    /// Returns the file with the hypervisor's configuration.
     pub(crate) fn configuration(&self) -> PathBuf {
         self.folder.join("xen/.config")
     }
 
-    /// When Debian made this version of the source, as its changelog writes it.
+    /// Returns when Debian made this version of the source, as its changelog writes it.
     fn date(&self) -> Result<String> {
         let changelog = self.folder.join("debian/changelog");
         let text = fs::read_to_string(&changelog)
@@ -161,7 +161,7 @@ impl Tree {
     }
 
     fn target(&self, target: &str, log: &Path) -> Result<()> {
-        // The version that Xen prints contains these: two builds are to be the same.
+        // The version that Xen prints contains these: two builds must be the same.
         let date = self.date()?;
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let output = fs::OpenOptions::new().create(true).append(true).open(log)?;
@@ -187,7 +187,7 @@ impl Tree {
     }
 }
 
-/// The paths of a series' patches, in order.
+/// Returns the paths of a series' patches, in order.
 pub(crate) fn series(folder: &Path) -> Result<Vec<PathBuf>> {
     let file = folder.join("series");
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;

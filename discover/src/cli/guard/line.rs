@@ -25,7 +25,7 @@ pub(super) enum Event {
         /// The number of writes since the line before, this one included.
         count: u64,
     },
-    /// More writes than were told of one by one.
+    /// More writes than were reported one by one.
     More(u64),
     /// All writes, at the end.
     Total(u64),
@@ -39,7 +39,7 @@ impl Line {
         }
     }
 
-    /// The line for people.
+    /// Returns the line for people.
     pub(super) fn text(&self) -> String {
         let device = &self.device;
         match &self.event {

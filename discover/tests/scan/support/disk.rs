@@ -29,7 +29,7 @@ impl Disk {
         }
     }
 
-    /// A disk with one partition and no super block.
+    /// Returns a disk with one partition and no super block.
     pub(crate) fn partitioned() -> Self {
         let mut disk = Self::blank();
         let mut cursor = Cursor::new(&mut disk.bytes);
@@ -48,7 +48,7 @@ impl Disk {
         disk
     }
 
-    /// A disk that is prepared, its reserved area at `base`.
+    /// Returns a disk that is prepared, its reserved area at `base`.
     pub(crate) fn prepared_at(uuid: Uuid, base: u64) -> Self {
         let mut disk = Self::partitioned();
         let superblock = SuperBlock {
@@ -78,12 +78,12 @@ impl Disk {
         disk
     }
 
-    /// A disk that is prepared.
+    /// Returns a disk that is prepared.
     pub(crate) fn prepared(uuid: Uuid) -> Self {
         Self::prepared_at(uuid, RESERVED.0)
     }
 
-    /// The disk with a bit flipped at `offset`.
+    /// Returns the disk with a bit flipped at `offset`.
     pub(crate) fn flipped(mut self, offset: u64) -> Self {
         self.bytes[offset as usize] ^= 1;
         self

@@ -22,7 +22,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// The document's devices.
+    /// Returns the document's devices.
     pub(crate) fn devices(&self) -> Vec<Value> {
         let document: Value =
             serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout));
@@ -30,7 +30,7 @@ impl Said {
         document["devices"].as_array().unwrap().clone()
     }
 
-    /// The only device.
+    /// Returns the only device.
     pub(crate) fn device(&self) -> Value {
         let [device] = <[Value; 1]>::try_from(self.devices()).unwrap();
         device

@@ -66,7 +66,7 @@ impl Tree {
         }
     }
 
-    /// A block device that is not persistent memory.
+    /// Adds a block device that is not persistent memory.
     pub(crate) fn other_disk(&self, name: &str) {
         let directory = self.root.path().join("sys/devices/pci0000:00/block").join(name);
         write(&directory, "size", "2048");
@@ -96,7 +96,7 @@ impl<'t> Region<'t> {
         self.tree.root.path().join(BUS).join(format!("region{}", self.number))
     }
 
-    /// A namespace that nothing claims and no driver is bound to; one of zero bytes is a seed.
+    /// Returns a namespace that nothing claims and no driver is bound to; one of zero bytes is a seed.
     pub(crate) fn namespace(&'t self, number: u32, base: u64, size: u64) -> Namespace<'t> {
         let directory = self.directory().join(format!("namespace{}.{number}", self.number));
         write(&directory, "size", &size.to_string());
@@ -115,7 +115,7 @@ impl<'t> Region<'t> {
         }
     }
 
-    /// The only namespace, without labels: the whole region.
+    /// Returns the only namespace, without labels: the whole region.
     pub(crate) fn whole(&'t self) -> Namespace<'t> {
         self.namespace(0, self.base, self.size)
     }
@@ -127,7 +127,7 @@ impl Namespace<'_> {
         self.region.tree.block_device(&self.directory, name, disk);
     }
 
-    /// What claims the namespace: `pfn`, `dax` or `btt`.
+    /// Returns what claims the namespace: `pfn`, `dax` or `btt`.
     pub(crate) fn claim(&self, kind: &str) -> PathBuf {
         let name = format!("{kind}{}.{}", self.region.number, self.number + 1);
         let claim = self.region.directory().join(&name);
@@ -141,7 +141,7 @@ impl Namespace<'_> {
         claim
     }
 
-    /// An fsdax device that starts `offset` after the namespace.
+    /// Adds an fsdax device that starts `offset` after the namespace.
     pub(crate) fn fsdax(&self, name: &str, offset: u64, disk: &Disk) {
         let pfn = self.claim("pfn");
         write(&pfn, "mode", "ram");

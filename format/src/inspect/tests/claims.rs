@@ -20,7 +20,7 @@ fn claim(inspection: &Inspection) -> Option<Claim> {
     })
 }
 
-/// Without a primary table, a byte at `offset` decides.
+/// Returns what a byte at `offset` claims on a device without a primary table.
 fn claimed_by(offset: u64, bytes: &[u8]) -> Option<Claim> {
     let mut disk = Disk::prepared();
     disk.wipe(0, 8192);
@@ -223,7 +223,7 @@ fn a_backup_table_before_the_end_of_the_usable_blocks_is_none() {
     assert!(inspection.backup_table.is_err(), "{}", inspection.reasons());
 }
 
-/// The header at `at`, with `size` bytes and a right checksum.
+/// Makes the header at `at` `size` bytes long and its checksum right.
 fn resize_header(disk: &mut Disk, at: u64, size: u32) {
     let at = at as usize;
     disk.bytes[at + 12..at + 16].copy_from_slice(&size.to_le_bytes());

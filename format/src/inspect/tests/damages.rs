@@ -5,7 +5,7 @@ use crate::inspect::State;
 use crate::superblock::{SuperBlock, Which};
 use crate::units::{Bytes, DeviceOffset, DeviceRange};
 
-/// A kind of damage: what it is called, what it does to a prepared disk, the state it leads to, the start of a word said of it.
+/// A kind of damage: its name, what it does to a prepared disk, the resulting state, and the start of the finding's text.
 type Damage = (&'static str, fn(&mut Disk), State, &'static str);
 
 const DAMAGES: &[Damage] = &[

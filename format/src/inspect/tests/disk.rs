@@ -126,7 +126,7 @@ impl Disk {
     }
 }
 
-/// The header of a table as gptman has it.
+/// Returns the header of a table as gptman has it.
 pub(super) fn header(table: &Table) -> GPTHeader {
     let header = table.header();
     GPTHeader {
@@ -147,7 +147,7 @@ pub(super) fn header(table: &Table) -> GPTHeader {
     }
 }
 
-/// The entries of a table as gptman has them.
+/// Returns the entries of a table as gptman has them.
 pub(super) fn entries(table: &Table) -> Vec<GPTPartitionEntry> {
     let decoded = |bytes: &[u8; 128]| {
         let mut padded = bytes.to_vec();

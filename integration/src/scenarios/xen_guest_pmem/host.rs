@@ -1,4 +1,4 @@
-//! A host whose guests are given persistent memory by hand, and the guests.
+//! A host that gives its guests persistent memory by hand, and the guests.
 
 use super::super::xen_refuses::pmemctl;
 use super::super::{Run, xen_guest};
@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(super) const SIZE: u64 = 256 * MIB;
 /// Its partitions, as the provisioner is asked for them.
 pub(super) const PARTITIONS: &[&str] = &["64M", "32M"];
-/// Where guests have what they are given: 1 GiB. The address stands in `pvh.c`, too.
+/// The address of persistent memory in guests: 1 GiB. `pvh.c` has it, too.
 pub(super) const GFN: u64 = 0x4_0000;
 /// Where they have nothing.
 pub(super) const FREE_GFN: u64 = 0x8_0000;
@@ -27,7 +27,7 @@ pub(super) const LARGE: u64 = 512;
 /// How long what takes a second may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// What a guest can be told to do.
+/// The commands that a guest knows.
 #[derive(Clone, Copy)]
 pub(super) enum Order {
     Fill = 1,
@@ -75,7 +75,7 @@ pub(super) struct Data {
     pub(super) other: u64,
 }
 
-/// A host whose guests are given persistent memory.
+/// A host that gives its guests persistent memory.
 pub(super) struct Host<'r, 'm> {
     pub(super) run: &'r Run<'m>,
     pub(super) vm: Vm,
@@ -130,7 +130,7 @@ impl<'r, 'm> Host<'r, 'm> {
         Ok(host)
     }
 
-    /// Whoever has access to the reserved area could have it mapped, without Xen noticing.
+    /// Shows that a report is refused while another domain has access to the reserved area, which it could map unseen by Xen.
     fn is_refused_while_others_have_access(&mut self) -> Result<()> {
         self.run
             .step("a report is refused while another domain has access to the reserved area");
@@ -188,12 +188,12 @@ impl<'r, 'm> Host<'r, 'm> {
         })
     }
 
-    /// Has Xen do what must succeed. Returns what the program says.
+    /// Makes Xen do what must succeed. Returns what the program says.
     pub(super) fn done(&mut self, command: &str) -> Result<String> {
         self.vm.run(&format!("pmemguest {command}"))
     }
 
-    /// Has Xen do what must be refused with this answer and, in the log, this reason.
+    /// Asks Xen for what it must refuse with this answer and, in the log, this reason.
     pub(super) fn refused(&mut self, command: &str, answer: &str, reason: Option<&str>) -> Result<()> {
         self.vm.run("xl dmesg -c")?;
         let output = self.vm.run_for(1, &format!("pmemguest {command}"))?;
@@ -223,7 +223,7 @@ impl<'r, 'm> Host<'r, 'm> {
         Ok(process)
     }
 
-    /// What the debug key tells of the data.
+    /// Returns what the debug key prints about the data.
     pub(super) fn data(&mut self) -> Result<Data> {
         self.vm.run("xl dmesg -c")?;
         self.vm.run("xl debug-keys y")?;
@@ -290,7 +290,7 @@ impl<'r, 'm> Host<'r, 'm> {
         .with_context(|| format!("{now} KiB are free, not {heap}"))
     }
 
-    /// The KiB that are free in Xen's heap for domains.
+    /// Returns the KiB that are free in Xen's heap for domains.
     pub(super) fn heap(&mut self) -> Result<u64> {
         self.vm.run("xl dmesg -c")?;
         self.vm.run("xl debug-keys m")?;
@@ -333,7 +333,7 @@ impl<'r, 'm> Host<'r, 'm> {
     }
 }
 
-/// What guests fill their memory with.
+/// Returns what guests fill their memory with.
 pub(super) fn pattern(seed: u32) -> Vec<u8> {
     let next = |word: &u32| Some(word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
     std::iter::successors(Some(seed), next)

@@ -50,7 +50,7 @@ impl fmt::Display for Sunk {
     }
 }
 
-/// What became of a report at all sinks.
+/// The outcome of a report at all sinks.
 pub(crate) struct Told {
     pub(crate) sunk: Vec<Sunk>,
     pub(crate) status: ExitStatus,
@@ -65,7 +65,7 @@ pub(crate) struct Sinks {
 }
 
 impl Sinks {
-    /// None.
+    /// Returns no sinks.
     pub(crate) fn none() -> Self {
         Self {
             hypercall: None,
@@ -88,7 +88,7 @@ impl Sinks {
         })
     }
 
-    /// Whether a report on a device that was not looked at goes with what is published.
+    /// Returns whether a report on a device that was not looked at goes with what is published.
     pub(crate) fn ensure_agreement(&self, report: &Report) -> Result<Result<(), Refusal>, Failure> {
         let Some(store) = &self.xenstore else {
             return Ok(Ok(()));
@@ -100,7 +100,7 @@ impl Sinks {
         Ok(report::agrees_with(report, ranges))
     }
 
-    /// Asks the hypervisor what it would make of a report.
+    /// Asks the hypervisor whether it would accept a report.
     pub(crate) fn ask(&mut self, report: &Report) -> (Vec<Sunk>, ExitStatus) {
         match &mut self.hypercall {
             None => (Vec::new(), ExitStatus::Done),
@@ -116,7 +116,7 @@ impl Sinks {
         }
     }
 
-    /// Has XenStore know what the sinks have been told before.
+    /// Publishes in XenStore again what the sinks have received before.
     pub(crate) fn publish_again(
         &mut self,
         report: &Report,
@@ -136,7 +136,7 @@ impl Sinks {
         };
         for published in store.published()? {
             let wanted = reports.iter().any(|report| report.uuid().to_string() == published.name);
-            // What is no UUID is somebody else's.
+            // A name that is not a UUID belongs to somebody else.
             if !wanted && published.name.parse::<uuid::Uuid>().is_ok() && store.remove(&published.name)? {
                 withdrawn.push(published.name);
             }
@@ -214,14 +214,14 @@ impl Exits for NotPublished {
     }
 }
 
-/// Tells the hypervisor while the device has no driver. It is asked first: what it would refuse anyhow is not worth the interruption.
+/// Reports to the hypervisor while the device has no driver. Asks it first: a report that it would refuse is not worth the interruption.
 fn publish_unbound(hypercall: &mut Hypercall<Privcmd>, report: &Report, bus: &NdBus) -> Result<Receipt, NotPublished> {
     hypercall.ask(report)?;
     let published = bus.without_driver(Path::new(report.device()), || hypercall.publish(report));
     Ok(published.map_err(NotPublished::Bound)??)
 }
 
-/// Has a service's journal know what became of a report. On a terminal it is told otherwise.
+/// Logs the outcome of a report to the journal; on a terminal the normal output says so.
 fn journal(report: &Report, sunk: &Sunk, status: ExitStatus) {
     let (device, reservation) = (report.device(), report.uuid().to_string());
     let Sunk {

@@ -70,7 +70,7 @@ struct Claimed {
     size: u64,
 }
 
-/// A partition that is to be claimed.
+/// A partition to claim.
 struct Wanted {
     device: String,
     partition: Partition,
@@ -142,7 +142,7 @@ fn look(arguments: &Arguments) -> Result<Vec<Wanted>, Failure> {
     Ok(all)
 }
 
-/// The entries of `iomem=`.
+/// Returns the entries of `iomem=`.
 fn iomem(wanted: &[Wanted], placed: &[Placed]) -> Result<Vec<String>, Failure> {
     let entry = |(wanted, placed): (&Wanted, &Placed)| {
         placed.iomem().ok_or_else(|| {
@@ -156,7 +156,7 @@ fn iomem(wanted: &[Wanted], placed: &[Placed]) -> Result<Vec<String>, Failure> {
     wanted.iter().zip(placed).map(entry).collect()
 }
 
-/// The tables' archive, and the guest's initramfs behind it.
+/// Returns the tables' archive, and the guest's initramfs behind it.
 fn ramdisk(arguments: &Arguments, wanted: &[Wanted], placed: &[Placed]) -> Result<Vec<u8>, Failure> {
     let partitions: Vec<(Placed, u32)> = wanted
         .iter()
@@ -173,7 +173,7 @@ fn ramdisk(arguments: &Arguments, wanted: &[Wanted], placed: &[Placed]) -> Resul
     Ok(ramdisk)
 }
 
-/// A serial number that is the same wherever the partition lies: its reservation's UUID and its number, folded.
+/// Returns a serial number made from the UUID of the reservation and the partition's number, so that it does not depend on the address.
 fn serial(claim: &Claim) -> u32 {
     let uuid = claim.reservation().into_bytes();
     let (words, _) = uuid.as_chunks::<4>();

@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments, flags: Flags) -> Result<ExitStatus, Fai
     Ok(ExitStatus::Done)
 }
 
-/// The claims that are meant.
+/// Returns the claims that are meant.
 fn choose(arguments: &Arguments) -> Result<Vec<Claim>, Failure> {
     if !arguments.partitions.is_empty() {
         return arguments.partitions.iter().map(|path| held(path)).collect();
@@ -93,7 +93,7 @@ fn choose(arguments: &Arguments) -> Result<Vec<Claim>, Failure> {
     Ok(claims)
 }
 
-/// The claim that holds the partition with this node.
+/// Returns the claim that holds the partition with this node.
 fn held(path: &Path) -> Result<Claim, Failure> {
     use std::os::unix::fs::MetadataExt as _;
     let fail = |status, error: &str| Failure::new(status, format!("{}: {error}", name_of(path)));

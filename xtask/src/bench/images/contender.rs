@@ -25,7 +25,7 @@ pub(super) const fn other(line: &'static str) -> Contender {
 /// What was measured of one.
 pub(super) struct Measured {
     pub(super) times: Samples,
-    /// The same less what it waits for the disk, or sleeps, if that was asked for.
+    /// The same without the time that it waits for the disk, or sleeps, if that was measured.
     pub(super) at_work: Option<Samples>,
     pub(super) traced: Traced,
     /// Bytes that were resident at most.
@@ -85,8 +85,7 @@ pub(super) fn measure<'a>(
         .collect()
 }
 
-/// Each of `count` once, in an order that changes from round to round: what ran before leaves its mark on the caches of whatever comes
-/// next.
+/// Returns each of `count` once, in an order that changes from round to round: a program's run affects the caches of the next one.
 fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
     let coprime =
         |stride: &usize| !(2..=count).any(|divisor| count.is_multiple_of(divisor) && stride.is_multiple_of(divisor));
@@ -96,14 +95,14 @@ fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
 }
 
 impl Contender {
-    /// The command for people.
+    /// Returns the command for people.
     pub(super) fn shown(&self) -> String {
         ["{prepared}", "{blank}", "{infoblock}"]
             .iter()
             .fold(self.line.to_owned(), |line, image| line.replace(image, "IMAGE"))
     }
 
-    /// The command ready to be run, below another one if need be, on images as it wants them.
+    /// Returns the command ready to be run, below another one if need be, on images as it wants them.
     fn prepare(&self, images: &Images, below: Option<Command>) -> Result<Command> {
         if self.line.contains("{blank}") {
             images.blank()?;
@@ -132,14 +131,14 @@ impl Contender {
         Ok(command)
     }
 
-    /// What fails is not comparable with what does its work.
+    /// Checks that a contender succeeds: one that fails cannot be compared.
     fn check(&self, status: std::io::Result<std::process::ExitStatus>) -> Result<()> {
         let status = status.with_context(|| format!("cannot start `{}`", self.line))?;
         ensure!(status.success(), "`{}` ended with {status}", self.line);
         Ok(())
     }
 
-    /// How long it takes, in nanoseconds.
+    /// Returns how long it takes, in nanoseconds.
     fn time(&self, images: &Images) -> Result<u64> {
         let mut command = self.prepare(images, None)?;
         let begin = Instant::now();
@@ -149,7 +148,7 @@ impl Contender {
         Ok(u64::try_from(time.as_nanos())?)
     }
 
-    /// How long it takes from its start to its end less what it waits in between. Of all system calls these alone are slowed down.
+    /// Returns its run time without the time that it waits. Only the system calls that wait are traced, and slowed down by that.
     fn time_at_work(&self, images: &Images) -> Result<u64> {
         let log = images.path("strace.log");
         let mut strace = Command::new("strace");
@@ -175,7 +174,7 @@ impl Contender {
         Ok(traced(&fs::read_to_string(&log)?))
     }
 
-    /// The bytes that were resident at most.
+    /// Returns the bytes that were resident at most.
     fn peak(&self, images: &Images) -> Result<u64> {
         let log = images.path("time.log");
         let mut time = Command::new("/usr/bin/time");
@@ -198,7 +197,7 @@ const WAITS: [&str; 7] = [
     "clock_nanosleep",
 ];
 
-/// The nanoseconds from the program's start to its end less those of the calls that wait.
+/// Returns the nanoseconds from the program's start to its end less those of the calls that wait.
 fn at_work(log: &str) -> Option<u64> {
     let (mut begin, mut end, mut waited) = (None, None, 0);
     for line in log.lines() {
@@ -224,7 +223,7 @@ fn nanoseconds(text: &str) -> Option<u64> {
         .checked_add(rest.parse().ok()?)
 }
 
-/// System calls, and the bytes that those which read and write say that they have, but for what is said to people.
+/// Counts system calls, and the bytes that they read and write, except for messages to people.
 fn traced(log: &str) -> Traced {
     let mut traced = Traced::default();
     for line in log.lines() {
@@ -246,7 +245,7 @@ fn traced(log: &str) -> Traced {
     traced
 }
 
-/// Whether a call's descriptor is that of the standard output or error.
+/// Returns whether a call's descriptor is that of the standard output or error.
 fn is_output(call: &str) -> bool {
     ["(1,", "(2,"].iter().any(|descriptor| call.contains(descriptor))
 }

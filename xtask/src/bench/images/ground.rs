@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder of our tools and of images of some sizes, which goes with it.
+/// A folder of our tools and of images of some sizes. Dropping it removes the folder.
 pub(super) struct Ground {
     folder: PathBuf,
     /// The images, by size.
@@ -88,12 +88,12 @@ impl Images {
         Ok(images)
     }
 
-    /// Where one of our tools is.
+    /// Returns where one of our tools is.
     pub(super) fn tool(&self, name: &str) -> PathBuf {
         self.tools.join(name)
     }
 
-    /// Where the image of this name is, or is to be, or what is noted down of a command on one.
+    /// Returns the path for the image of this name, or for the notes on a command on one.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

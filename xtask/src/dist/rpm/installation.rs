@@ -89,7 +89,7 @@ pub(in crate::dist) fn check(made: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The lines that `rpm --query` prints of the packages' files.
+/// Returns the lines that `rpm --query` prints of the packages' files.
 fn query(rpms: &[&PathBuf], options: &[&str]) -> Result<BTreeSet<String>> {
     let text = command::text(
         Command::new("rpm")
@@ -100,7 +100,7 @@ fn query(rpms: &[&PathBuf], options: &[&str]) -> Result<BTreeSet<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// Makes a folder with the programs that scripts need, and with something to write to in place of `/dev/null`.
+/// Makes a folder with the programs that scripts need, and with a file that replaces `/dev/null`.
 fn prepare(root: &Path) -> Result<()> {
     workspace::discard(root)?;
     for folder in ["bin", "dev"] {
@@ -114,7 +114,8 @@ fn prepare(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `rpm` in the folder. Without root it runs as root of a namespace of its own: it has to change its root folder for the scripts.
+/// Returns the command `rpm` for the folder. Without root it runs as root of its own namespace: it has to change its root folder for the
+/// scripts.
 fn rpm(root: &Path) -> Command {
     let mut rpm = if rustix::process::geteuid().is_root() {
         Command::new("rpm")
@@ -135,14 +136,14 @@ fn said_nothing(rpm: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The files below the folder, without rpm's own.
+/// Returns the files below the folder, without rpm's own.
 fn files(root: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = everything(root)?;
     found.retain(|path| !path.starts_with("db") && !root.join(path).is_dir());
     Ok(found)
 }
 
-/// All files and folders below the folder, relative to it.
+/// Returns all files and folders below the folder, relative to it.
 fn everything(root: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut folders = vec![root.to_owned()];

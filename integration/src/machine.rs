@@ -304,6 +304,8 @@ pub struct Cxl {
 /// A Type 3 device to be.
 #[derive(Clone, Debug)]
 pub struct CxlDevice {
+    /// Its serial number.
+    pub serial: u64,
     /// Its backing file, as large as it.
     pub file: PathBuf,
     /// The file of its label area; `None` for memory that is volatile.
@@ -460,7 +462,7 @@ pub(crate) fn arguments(
             );
             add(
                 "-device",
-                &format!("cxl-type3,bus=rp{port},{memory},id=cxl{port},sn={slot}"),
+                &format!("cxl-type3,bus=rp{port},{memory},id=cxl{port},sn={}", device.serial),
             );
         }
         let window = cxl.window_gib;

@@ -17,10 +17,10 @@ use std::time::Duration;
 const TEXT: &str = "written to CXL memory";
 /// The size of a device's label area.
 const LABELS: u64 = image::MIB;
-/// The serial number of the first device: [`crate::machine`] counts them from its slot on.
-const FIRST: u64 = 2;
+/// The serial number of the first device.
+const FIRST: u64 = 1;
 /// The serial number of the second device.
-const SECOND: u64 = 3;
+const SECOND: u64 = 2;
 /// Drivers of CXL memory, down to the bus of its regions.
 const DRIVERS: &str = "modprobe --all cxl_acpi cxl_pci cxl_port cxl_mem cxl_pmem libnvdimm";
 /// Drivers of block devices.
@@ -32,7 +32,7 @@ const ACCEPTED: &str = "pmem=cxl";
 
 /// Shows what a bare machine does with CXL memory.
 pub(super) fn bare(run: &Run<'_>) -> Result<()> {
-    let cxl = memory(run, 2)?;
+    let cxl = memory(run, &[FIRST, SECOND])?;
     let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
     run.step("without a region there is no persistent memory");
     vm.run_for(4, "xen-pmem-discover scan")?;
@@ -62,7 +62,7 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
     find_greeting(&mut vm, &after)?;
     run.power_off(vm)?;
 
-    let cxl = memory(run, 2)?;
+    let cxl = memory(run, &[FIRST, SECOND])?;
     let mut vm = boot(run, Kind::Bare, &cxl, &[])?;
     run.step("two devices, interleaved");
     create_region(&mut vm, &[FIRST, SECOND])?;
@@ -81,7 +81,7 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
     run.power_off(vm)?;
 
     run.step("volatile memory is nobody's persistent memory");
-    let mut cxl = memory(run, 1)?;
+    let mut cxl = memory(run, &[FIRST])?;
     for device in &mut cxl.devices {
         device.labels = None;
     }
@@ -94,7 +94,7 @@ pub(super) fn bare(run: &Run<'_>) -> Result<()> {
 
 /// Shows what a Dom0 on stock Xen does with it.
 pub(super) fn report(run: &Run<'_>) -> Result<()> {
-    let cxl = memory(run, 1)?;
+    let cxl = memory(run, &[FIRST])?;
     let mut vm = boot(run, Kind::Xen, &cxl, &[NO_HYPERVISOR])?;
     vm.start_xenstored(&run.manifest.xen_version)?;
     run.step("prepare it and publish it");
@@ -117,7 +117,7 @@ pub(super) fn report(run: &Run<'_>) -> Result<()> {
 
 /// Shows that Xen lives in CXL memory.
 pub(super) fn lives(run: &Run<'_>) -> Result<()> {
-    let cxl = memory(run, 1)?;
+    let cxl = memory(run, &[FIRST])?;
     let file = &cxl.devices.first().context("no device")?.file;
     let prepared = prepared_by_bare_linux(run, &cxl)?;
     // The region begins with the device's first byte.
@@ -190,7 +190,7 @@ pub(super) fn lives(run: &Run<'_>) -> Result<()> {
 
 /// Shows that a guest has a partition of CXL memory.
 pub(super) fn guest(run: &Run<'_>) -> Result<()> {
-    let cxl = memory(run, 1)?;
+    let cxl = memory(run, &[FIRST])?;
     let prepared = prepared_by_bare_linux(run, &cxl)?;
     let uuid = prepared["uuid"].as_str().context("no UUID")?;
 
@@ -245,7 +245,7 @@ pub(super) fn guest(run: &Run<'_>) -> Result<()> {
 
 /// Shows that an installed Dom0 reports a region as soon as an administrator has made it.
 pub(super) fn installed(run: &Run<'_>) -> Result<()> {
-    let cxl = memory(run, 1)?;
+    let cxl = memory(run, &[FIRST])?;
     let prepared = prepared_by_bare_linux(run, &cxl)?;
     let uuid = prepared["uuid"].as_str().context("no UUID")?;
 
@@ -287,16 +287,18 @@ fn unit_of_the_guide() -> Result<String> {
         .context("the guide has no unit for CXL regions")
 }
 
-/// Makes as many blank devices.
-fn memory(run: &Run<'_>, devices: usize) -> Result<Cxl> {
+/// Makes a blank device for each of these serial numbers.
+fn memory(run: &Run<'_>, serials: &[u64]) -> Result<Cxl> {
     let folder = tempfile::Builder::new().prefix("cxl").tempdir_in(run.folder)?.keep();
-    let devices = (0..devices)
-        .map(|number| {
-            let file = folder.join(format!("memory{number}"));
-            let labels = folder.join(format!("labels{number}"));
+    let devices = serials
+        .iter()
+        .map(|&serial| {
+            let file = folder.join(format!("memory{serial}"));
+            let labels = folder.join(format!("labels{serial}"));
             image::blank(&file, NVDIMM_SIZE)?;
             image::blank(&labels, LABELS)?;
             Ok(CxlDevice {
+                serial,
                 file,
                 labels: Some(labels),
             })
@@ -353,26 +355,29 @@ fn create_region(vm: &mut Vm, devices: &[u64]) -> Result<()> {
 
 /// Makes a region of this kind of memory.
 fn create_region_of(vm: &mut Vm, kind: &str, devices: &[u64]) -> Result<()> {
+    let mut command = format!("cxl create-region -d decoder0.0 -t {kind} -m");
+    for serial in devices {
+        command = format!("{command} {}", name_of(vm, *serial)?);
+    }
+    let argv: Vec<&str> = command.split_whitespace().collect();
     let mut said = String::new();
     let made = poll::until("the region is made", Duration::from_secs(30), || {
-        let mut command = vec!["cxl", "create-region", "-d", "decoder0.0", "-t", kind, "-m"];
-        // The kernel numbers devices in the order in which their drivers are done, which is not the same after each boot.
-        let mut names = Vec::new();
-        for serial in devices {
-            let find = format!("cd /sys/bus/cxl/devices && grep -lx {serial:#x} mem*/serial");
-            let found = vm.exec(&["sh", "-c", &find], "")?.stdout;
-            let Some((name, _)) = found.split_once('/') else {
-                said = format!("no device has the serial number {serial:#x}");
-                return Ok(None);
-            };
-            names.push(name.to_owned());
-        }
-        command.extend(names.iter().map(String::as_str));
-        let output = vm.exec(&command, "")?;
+        let output = vm.exec(&argv, "")?;
         said = format!("{}{}", output.stdout, output.stderr);
         Ok((output.code == Some(0)).then_some(()))
     });
-    made.with_context(|| format!("`cxl create-region` of {kind} memory: {said}"))
+    made.with_context(|| format!("`{command}` said {said}"))
+}
+
+/// Waits for the device with this serial number and returns its name. The kernel numbers devices in the order in which their drivers are
+/// ready, which is not the same after each boot.
+fn name_of(vm: &mut Vm, serial: u64) -> Result<String> {
+    let find = format!("cd /sys/bus/cxl/devices && grep -lx {serial:#x} mem*/serial");
+    let what = format!("a device has the serial number {serial:#x}");
+    poll::until(&what, Duration::from_secs(30), || {
+        let found = vm.exec(&["sh", "-c", &find], "")?.stdout;
+        Ok(found.split_once('/').map(|(name, _)| name.to_owned()))
+    })
 }
 
 /// Makes a namespace in fsdax mode of the first region.

@@ -72,19 +72,16 @@ fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]
     let (superblock, table) = inspection
         .reservation()
         .ok_or_else(|| Error::Hopeless(inspection.reasons()))?;
-    let promise = |partitions| Promise::Prepared {
+    let promise = Promise::Prepared {
         superblock: *superblock,
-        partitions,
+        partitions: Partitions::of_table(table).map_err(Unfit::from)?,
     };
     let shape = Shape {
         lba_size: table.lba_size(),
         entries: table.header().entries,
     };
     if inspection.state == State::Prepared {
-        return Ok(Plan::nothing(
-            promise(Partitions::of_table(table).map_err(Unfit::from)?),
-            shape,
-        ));
+        return Ok(Plan::nothing(promise, shape));
     }
     let mut steps = Vec::new();
     if tables_are_flawed(inspection) {
@@ -102,7 +99,7 @@ fn steps<D: ReadAt + ?Sized>(device: &D, inspection: &Inspection, block_0: &[u8]
     steps.extend(found.iter().flat_map(|found| commit::erase(found.which, found.offset)));
     Ok(Plan {
         steps,
-        promise: promise(Partitions::of_table(table).map_err(Unfit::from)?),
+        promise,
         shape,
         writable: all_copies::places(&found),
         taken: Vec::new(),

@@ -68,7 +68,7 @@ pub(crate) const PROGRAM: &str = "xen-pmem-discover";
 #[cfg(not(feature = "bpf"))]
 pub(crate) const NO_BPF: &str = "this program was built without eBPF support (the feature `bpf`)";
 
-/// Returns a failure of the system's.
+/// Returns an error of the operating system.
 pub(crate) fn failed(message: String) -> Failure {
     Failure::new(ExitStatus::Failed, message)
 }

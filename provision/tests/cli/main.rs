@@ -7,6 +7,7 @@
 )]
 
 mod advice;
+mod backup;
 mod bad_input;
 mod damage;
 mod documents;
@@ -21,6 +22,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
+/// The size of prepared images.
+const SIZE: u64 = 64 * MIB;
 
 /// A folder for one test's images.
 struct Images(TempDir);
@@ -67,6 +70,20 @@ impl Images {
         provision(&["init", "-q", "--size", "64M"], &path).success();
         path
     }
+}
+
+/// Opens an image to read and write it.
+fn open(path: &Path) -> std::fs::File {
+    std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+/// Runs a command line in the shell.
+fn shell(command: &str) -> std::process::Output {
+    std::process::Command::new("sh")
+        .arg("-c")
+        .arg(command)
+        .output()
+        .unwrap()
 }
 
 /// Runs the program on a target.
